@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* LEB128 unsigned integers. */
+#ifndef KVCORE_BASE_VARINT_H
+#define KVCORE_BASE_VARINT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define VARINT_MAX_BYTES 10U
+
+/* Write @v at @out, which has room for VARINT_MAX_BYTES; return the bytes written. */
+size_t varint_put(uint8_t *out, uint64_t v);
+/* Bytes that varint_put() would write. */
+size_t varint_len(uint64_t v);
+/* Read at @p, not beyond @end; return the position after it, NULL if malformed. */
+const uint8_t *varint_get(const uint8_t *p, const uint8_t *end, uint64_t *out);
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The database object and what its parts share. Private to engine/.
+ *
+ *   db.c          open, close, info           recover.c     replay of the log
+ *   commit.c      commit queue                txn.c batch.c transactions, batches
+ *   view.c        what a reader holds         db_iter.c     iterators of the API
+ *   background.c  threads and pacing          flush.c       memtable -> tables
+ *   compaction.c  levels                      named.c       named snapshots
+ *
+ * Locks: docs/concurrency.md.
+ */
+#ifndef KVCORE_ENGINE_DB_H
+#define KVCORE_ENGINE_DB_H
+
+#include <stdatomic.h>
+
+#include "kvcore/engine/lock_manager.h"
+#include "kvcore/engine/memtable.h"
+#include "kvcore/engine/snapshots.h"
+#include "kvcore/engine/values.h"
+#include "kvcore/engine/version.h"
+#include "kvcore/kvcore.h"
+#include "kvcore/os/os_env.h"
+#include "kvcore/os/os_thread.h"
+#include "kvcore/wal/wal.h"
+
+#define VIEW_FROZEN_MAX 8U
+#define KEYSPACE_SYSTEM 0U /* the engine's own: named snapshots */
+
+/*
+ * What a read needs, as of one moment: memtables newest first, then a version.
+ * Counted; the database holds one reference to the current view.
+ */
+struct view {
+	_Atomic unsigned refs;
+	struct memtable *active;		  /* [const] */
+	struct memtable *frozen[VIEW_FROZEN_MAX]; /* [const] newest first */
+	unsigned frozen_count;			  /* [const] */
+	struct version *version;		  /* [const] */
+};
+
+/* Per frozen memtable: what its flush needs. */
+struct frozen {
+	struct memtable *memtable;
+	struct wal_position log_after; /* the log is needed from here once it is flushed */
+	kv_seq last_seq;
+};
+
+struct counters {
+#define COUNTER_FIELD(name) _Atomic uint64_t name;
+	KV_COUNTERS(COUNTER_FIELD)
+#undef COUNTER_FIELD
+};
+#define COUNT(db, name, n) atomic_fetch_add_explicit(&(db)->counters.name, (n), memory_order_relaxed)
+
+struct commit_queue; /* commit.c */
+struct background;   /* background.c */
+
+struct kv_db {
+	/* [const] after open */
+	struct os_env *env;
+	struct os_volume *volume;
+	struct kv_options options; /* with the defaults filled in */
+	struct kv_log_sink sink;
+	const struct kv_log_sink *log; /* NULL or &sink */
+	bool readonly;
+	struct checksum *checksum; /* the volume's algorithm */
+	struct checksum *sha256;
+	struct cache *cache;
+	struct space *space;
+	struct table_env tables;
+	struct versions *versions;
+	struct values *values;
+	struct wal *wal; /* NULL if readonly */
+	struct lock_manager *locks;
+	struct snapshots *snapshots;
+	struct commit_queue *commits;
+	struct background *background; /* NULL if readonly */
+
+	struct os_mutex mu; /* OS_RANK_DB */
+	struct os_cond changed; /* any of the following */
+	struct view *view;			/* [mu] current */
+	struct frozen frozen[VIEW_FROZEN_MAX];	/* [mu] oldest first */
+	unsigned frozen_count;			/* [mu] */
+	bool closing;				/* [mu] */
+	int background_error;			/* [mu] first failure of a flush or compaction */
+
+	_Atomic unsigned handles; /* open transactions, batches and snapshot handles */
+	struct counters counters; /* [atomic] */
+};
+
+/* view.c */
+struct view *view_get(struct kv_db *db); /* the current one, with a reference */
+void view_unref(struct view *v);
+/*
+ * Replace the current view. NULL keeps what is there. Caller holds db->mu.
+ * @flushed: leaves the list of frozen memtables
+ * Return: 0, -ENOMEM (nothing changed).
+ */
+int view_rotate_locked(struct kv_db *db, struct memtable *fresh) KV_MUST_CHECK KV_REQUIRES(db->mu);
+/* versions_options.install: takes the reference to @v; @cookie is the flushed memtable or NULL. */
+void view_install(void *db, struct version *v, void *cookie);
+/* One point read through all layers. Value refs are resolved. @seq may be NULL. */
+int view_get_key(struct kv_db *db, struct view *v, struct kv_slice ikey, kv_seq max_seq,
+		 struct kv_buf *value, kv_seq *seq) KV_MUST_CHECK;
+/* Newest seq of any version of the ikey, or of a range delete over it; 0 if none. */
+int view_newest_seq(struct view *v, struct kv_slice ikey, kv_seq *seq) KV_MUST_CHECK;
+
+/* flush.c */
+/*
+ * Write a frozen memtable as tables of level 0, drop what no snapshot can see,
+ * and make it current with one version edit that also moves the log's start.
+ * Settles the memtable's pending value references. Called by one thread at a time.
+ * Return: 0, -KV_E_NOSPACE and -ENOMEM (nothing happened, try later), -KV_E_POISONED, ...
+ */
+int flush_memtable(struct kv_db *db, const struct frozen *f) KV_MUST_CHECK;
+
+/* compaction.c */
+/* Is there work? @urgency: 0 none, up to 1000 when writers should be slowed to a stop. */
+unsigned compaction_debt(struct kv_db *db);
+/* Do one unit of work. @did: whether there was any. Interrupted by db->closing (not an error). */
+int compaction_step(struct kv_db *db, bool *did) KV_MUST_CHECK;
+/* kv_compact(): everything into the last level. */
+int compaction_full(struct kv_db *db, const struct kv_progress *progress) KV_MUST_CHECK;
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The newest part of the database: an in-memory B+-tree from ikeys to version
+ * chains (newest first), and a range set, over one arena. Filled by the commit
+ * leader, frozen when full, flushed into tables, freed when its last reader is gone.
+ *
+ *   active --memtable_freeze()--> frozen --flush--> unreferenced by the db
+ *
+ * Thread safety: any number of readers beside one writer; reads take the tree's
+ * read lock for the duration of a descent, never across I/O. What a read
+ * returns is borrowed and stays valid as long as the caller holds a reference,
+ * since nothing is freed before the memtable is.
+ */
+#ifndef KVCORE_ENGINE_MEMTABLE_H
+#define KVCORE_ENGINE_MEMTABLE_H
+
+#include <stdbool.h>
+
+#include "kvcore/cache/cache.h"
+#include "kvcore/table/iter.h"
+#include "kvcore/table/range_del.h"
+
+struct memtable;
+
+/* @budget: its memory is charged here as it grows; borrowed; may be NULL. One reference is the
+ * caller's. */
+int memtable_new(struct cache *budget, struct memtable **out) KV_MUST_CHECK;
+struct memtable *memtable_ref(struct memtable *m);
+void memtable_unref(struct memtable *m); /* NULL is allowed */
+
+/*
+ * Add a version; key and value are copied. seq is at least that of every version
+ * of the key already there; with an equal one (one transaction) the new replaces the old.
+ * Return: 0, -ENOMEM (unchanged).
+ */
+int memtable_add(struct memtable *m, const struct entry *e) KV_MUST_CHECK;
+int memtable_add_range(struct memtable *m, struct kv_slice from, struct kv_slice to,
+		       kv_seq seq) KV_MUST_CHECK;
+
+/* No more additions. */
+void memtable_freeze(struct memtable *m);
+
+/*
+ * Newest point version with seq <= max_seq, whatever range deletes say.
+ * Return: 0 or -KV_E_NOTFOUND.
+ */
+int memtable_get(struct memtable *m, struct kv_slice ikey, kv_seq max_seq,
+		 struct entry *out) KV_MUST_CHECK;
+/* Newest seq <= max_seq of a range delete covering the ikey; 0: none. */
+kv_seq memtable_covering(struct memtable *m, struct kv_slice ikey, kv_seq max_seq);
+/* Does it hold any range delete? Cheap. */
+bool memtable_has_ranges(struct memtable *m);
+/* Copy the range deletes into @out (added to what is there). */
+int memtable_ranges(struct memtable *m, struct range_set *out) KV_MUST_CHECK;
+
+/*
+ * Iterates over what is there, including what is added meanwhile. Holds a
+ * reference. Repositions by key when the tree changed since its last step.
+ */
+int memtable_iter_new(struct memtable *m, struct iter **out) KV_MUST_CHECK;
+
+size_t memtable_bytes(const struct memtable *m); /* of heap; any thread */
+size_t memtable_entries(const struct memtable *m);
+bool memtable_empty(const struct memtable *m); /* neither entries nor range deletes */
+
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Large values, outside the tree. They are written once, one after the other,
+ * into segments (contiguous extents named in the manifest before their first use);
+ * the log and the tree hold a value_ref with length and checksum.
+ *
+ * Life of a segment:  open (written to) -> full (sealed) -> dead (no reference) -> space freed
+ *
+ * Two figures say when it is dead. live_bytes: stored bytes referred to by
+ * tables, part of the manifest, changed only by version edits. pending: values
+ * written whose reference is not in a table yet: in a transaction, a memtable,
+ * or the log at replay. A segment is dead when it is sealed and both are 0.
+ *
+ * Values go to the host's page cache before their commit is logged, so they
+ * survive the process; a log sync (fdatasync of the same file) makes both
+ * durable. values_seal() is called before such a sync: what is written later
+ * begins in a fresh block, so that a torn write never touches a durable value.
+ *
+ * Thread safety: any thread. The mutex (OS_RANK_SEGMENT) covers the reservation of
+ * a place only, not compression, checksum or I/O.
+ */
+#ifndef KVCORE_ENGINE_VALUES_H
+#define KVCORE_ENGINE_VALUES_H
+
+#include "kvcore/engine/version.h"
+
+struct segment {
+	uint64_t id;		     /* [const] */
+	struct extent extent;	     /* [const] after open; cut at recovery */
+	_Atomic uint64_t used_bytes; /* reserved from its start */
+	_Atomic uint64_t live_bytes; /* changed under the versions mutex */
+	_Atomic uint64_t pending;    /* values */
+	_Atomic bool sealed;
+	_Atomic unsigned refs;	     /* versions that contain it */
+};
+
+int segment_new(const struct segment_meta *meta, bool sealed, struct segment **out) KV_MUST_CHECK;
+
+struct values;
+
+struct values_options {
+	struct os_volume *volume;
+	struct space *space;
+	struct checksum *checksum;
+	enum compress_algo compress;
+	const struct kv_log_sink *log;
+	struct versions *versions;
+};
+
+int values_new(const struct values_options *options, struct values **out) KV_MUST_CHECK;
+/* Seals the open segment. */
+void values_free(struct values *v);
+
+/*
+ * Write a value; it counts as pending until values_settle().
+ * @class: SPACE_VALUE for user writes, SPACE_COMPACT for relocation
+ * Return: 0, -KV_E_NOSPACE, -ENOMEM, -KV_E_POISONED, -errno.
+ */
+int values_put(struct values *v, struct kv_slice raw, enum space_class class,
+	       struct value_ref *out) KV_MUST_CHECK;
+/* Count a reference found in the log at replay. -KV_E_CORRUPT: no such segment, or outside it. */
+int values_replayed(struct values *v, const struct value_ref *ref) KV_MUST_CHECK;
+/* The reference is no longer pending: dropped, or now in a table. */
+void values_settle(struct values *v, uint64_t segment_id);
+
+/*
+ * Read and verify a value as of a version (which keeps the segment alive).
+ * Return: 0, -KV_E_CHECKSUM, -KV_E_CORRUPT, -ENOMEM, -errno.
+ */
+int values_get(struct values *v, const struct version *version, const struct value_ref *ref,
+	       struct kv_buf *out) KV_MUST_CHECK;
+/* The same into memory of ref->raw_len bytes, for checks: segment given by its extent. */
+int values_read(struct os_volume *volume, struct checksum *checksum, enum compress_algo compress,
+		struct extent segment, const struct value_ref *ref, uint8_t *out) KV_MUST_CHECK;
+
+/* Begin the next value in a fresh block. Called before a log sync. */
+void values_seal(struct values *v);
+/* After replay: seal all segments and give back their unused tails. */
+int values_recovered(struct values *v) KV_MUST_CHECK;
+/* Remove dead segments with one version edit. Called by the background thread. */
+int values_reap(struct values *v) KV_MUST_CHECK;
+/* Should compaction move this value, because its segment is mostly dead? */
+bool values_should_move(struct values *v, const struct version *version,
+			const struct value_ref *ref);
+
+struct values_stat {
+	uint64_t segments, bytes, live_bytes, bytes_written;
+};
+void values_get_stat(struct values *v, struct values_stat *out);
+
+#endif

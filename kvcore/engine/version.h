@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Versions: immutable sets of tables and segments. A flush or compaction builds
+ * an edit; versions_apply() makes it durable (manifest, sync, superblock, sync)
+ * and installs the new version. Readers hold a reference to the version they
+ * use; the space of a table or segment that no version contains any more is given back
+ * when its last version goes, and never before the manifest without it is durable.
+ *
+ * Thread safety: versions_apply() is serialised by its own mutex (rank
+ * OS_RANK_DB_MAINTENANCE, held across I/O, never needed by readers or by
+ * commits). version_ref/unref from any thread.
+ */
+#ifndef KVCORE_ENGINE_VERSION_H
+#define KVCORE_ENGINE_VERSION_H
+
+#include <stdatomic.h>
+
+#include "kvcore/format/superblock.h"
+#include "kvcore/table/table.h"
+#include "kvcore/wal/wal.h"
+
+struct segment; /* values.h */
+
+struct version_level {
+	struct table **tables; /* level 0: newest first; others: by smallest key, disjoint */
+	size_t count;
+	uint64_t bytes; /* stored */
+};
+
+struct version {
+	_Atomic unsigned refs;
+	struct versions *set;
+	struct version_level level[KV_LEVELS]; /* [const] */
+	struct segment **segments;	       /* [const] by id */
+	size_t segment_count;
+	/* The tables' bookkeeping is private to version.c. */
+};
+
+struct versions;
+
+struct versions_options {
+	struct os_volume *volume;
+	struct space *space;
+	struct checksum *checksum; /* the volume's algorithm: manifest */
+	struct checksum *sha256;   /* superblock */
+	const struct table_env *tables;
+	const struct kv_log_sink *log;
+	struct wal *wal; /* poisoned if a manifest cannot be written; tail moved after one was;
+			  * NULL until versions_set_wal() */
+	/* Called with the new current version (already referenced for the callee to
+	 * keep) while no reader can see it yet; the callee swaps its pointer. */
+	void (*install)(void *ctx, struct version *v, void *edit_cookie);
+	void *install_ctx;
+};
+
+/*
+ * Claims all space the manifest and superblock refer to and opens the tables.
+ * @sb: copied; @manifest: copied as needed.
+ * Return: 0, -KV_E_CORRUPT (overlaps, out of bounds), -ENOMEM.
+ */
+int versions_open(const struct versions_options *options, const struct superblock *sb,
+		  const struct manifest *manifest, struct versions **out) KV_MUST_CHECK;
+void versions_set_wal(struct versions *vs, struct wal *wal);
+/* No version is referenced but the current one. */
+void versions_close(struct versions *vs);
+
+/* The current version with a reference for the caller. */
+struct version *versions_current(struct versions *vs);
+struct version *version_ref(struct version *v);
+void version_unref(struct version *v);
+
+uint64_t versions_new_table_id(struct versions *vs);
+uint64_t versions_new_segment_id(struct versions *vs);
+
+/* Change of a segment's figures. */
+struct segment_delta {
+	uint64_t id;
+	int64_t live_bytes;
+};
+
+struct version_edit {
+	struct table_meta *add; /* taken over on success; their level field says where */
+	size_t add_count;
+	const uint64_t *remove; /* table ids */
+	size_t remove_count;
+	/* Moves: the same table at another level, no byte rewritten. */
+	const uint64_t *move;
+	const uint32_t *move_level;
+	size_t move_count;
+	struct segment **add_segments; /* taken over on success */
+	size_t add_segment_count;
+	const uint64_t *remove_segments; /* ids; must have no live bytes */
+	size_t remove_segment_count;
+	const struct segment_delta *deltas;
+	size_t delta_count;
+	bool set_log; /* the log is needed only from here on */
+	struct wal_position log;
+	kv_seq last_seq;    /* highest in any table; 0: as before */
+	uint64_t log_epoch; /* 0: as before */
+	bool clean;	    /* closed in order */
+	void *cookie;	    /* given to install */
+};
+
+/*
+ * Make an edit durable and current.
+ * Return: 0; -KV_E_NOSPACE, -ENOMEM: nothing happened; -KV_E_POISONED: a write or
+ * sync failed, the state on disk is the old or the new one, and the log is poisoned.
+ */
+int versions_apply(struct versions *vs, struct version_edit *edit) KV_MUST_CHECK;
+
+/* A copy of the current superblock fields, for info. */
+void versions_get_superblock(struct versions *vs, struct superblock *out);
+uint64_t versions_manifest_writes(struct versions *vs);
+
+#endif

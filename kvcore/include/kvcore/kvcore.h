@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kvcore: a transactional key-value engine in one file or block device.
+ *
+ * Ordered byte keys and values in numbered keyspaces; MVCC transactions with
+ * snapshot isolation over a write-ahead-logged LSM tree of B+-trees.
+ *
+ * Every function that can fail returns 0 or a negative code (kv_types.h).
+ * Outputs are untouched on error. Slices are borrowed for the call; buffers
+ * returned are owned by the caller.
+ *
+ * Errors that any reading function may return, not repeated below:
+ * -KV_E_CORRUPT, -KV_E_CHECKSUM (damage on disk), -ENOMEM, the -errno of a
+ * failed read. Any writing function may also return -KV_E_READONLY,
+ * -KV_E_POISONED (a write of the log or manifest failed earlier),
+ * -KV_E_NOSPACE.
+ */
+#ifndef KVCORE_KVCORE_H
+#define KVCORE_KVCORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kvcore/kv_types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KVCORE_VERSION_MAJOR 0
+#define KVCORE_VERSION_MINOR 1
+#define KVCORE_VERSION_PATCH 0
+#define KVCORE_VERSION	     "0.1.0"
+
+/* Limits, in bytes unless the name says otherwise. */
+#define KV_KEY_MAX	 2048U		     /* a key has 1 to this many bytes */
+#define KV_VALUE_MAX	 (64U * 1024 * 1024) /* a value has 0 to this many bytes */
+#define KV_KEYSPACE_MAX	 65534U		     /* keyspaces are 1 to this; 0 is the engine's */
+#define KV_SNAPSHOT_NAME_MAX 255U	     /* bytes of a snapshot's name */
+#define KV_LABEL_MAX	 64U		     /* bytes of a volume's label */
+#define KV_UUID_LEN	 16U
+
+struct kv_db;
+struct kv_txn;
+struct kv_iter;
+struct kv_batch;
+struct kv_snapshot;
+struct os_env; /* the host: NULL means this one; tests pass a simulated one */
+
+/* ---- opening ---------------------------------------------------------- */
+
+enum kv_open_flags {
+	KV_OPEN_RDONLY = 1U << 0, /* write nothing at all, not even a replayed log */
+};
+
+/**
+ * struct kv_options - how to open a volume; all zero is the default
+ */
+struct kv_options {
+	unsigned flags;		     /* KV_OPEN_* */
+	size_t cache_bytes;	     /* one budget for pages, filters, indexes and memtables;
+				      * 0: 128 MiB, at least 8 MiB */
+	size_t memtable_bytes;	     /* a memtable is flushed at this size; 0: cache_bytes / 8,
+				      * at most 64 MiB */
+	unsigned commit_interval_ms; /* an unsynced commit is durable after this; 0: 1000 */
+	unsigned lock_timeout_ms;    /* longest wait for a key lock; 0: 10000 */
+	unsigned wait_ms;	     /* how long to wait for another process to close the volume */
+	unsigned compaction_threads; /* 0: 1 */
+	size_t large_value_bytes;    /* values of at least this are stored outside the tree;
+				      * 0: 4096 */
+	const struct kv_log_sink *log;
+	struct os_env *env;
+};
+
+/**
+ * kv_open() - open a volume, replaying its log
+ * @path:    regular file or block device made by kv_create()
+ * @options: NULL for the defaults; copied
+ * @out:     the handle, closed with kv_close()
+ *
+ * One process at a time may have a volume open for writing.
+ *
+ * Return: 0, -KV_E_IN_USE, -KV_E_NOT_A_VOLUME, -KV_E_VERSION, -KV_E_FEATURE,
+ * -KV_E_INVALID (an option outside its range), or the -errno of open(2).
+ */
+KV_API int kv_open(const char *path, const struct kv_options *options,
+		   struct kv_db **out) KV_MUST_CHECK;
+
+/**
+ * kv_close() - make everything durable and release the handle
+ * @db: NULL is allowed; no transaction, iterator, batch or snapshot handle of it may be left
+ *
+ * The handle is released whatever the result.
+ *
+ * Return: 0 or the error that kept the last writes from being durable.
+ */
+KV_API int kv_close(struct kv_db *db) KV_MUST_CHECK;
+
+/**
+ * kv_sync() - return when every commit acknowledged before the call is durable
+ *
+ * Thread safety: any thread.
+ * Return: 0, -KV_E_POISONED.
+ */
+KV_API int kv_sync(struct kv_db *db) KV_MUST_CHECK;
+
+/* ---- transactions ----------------------------------------------------- */
+
+enum kv_txn_flags {
+	KV_TXN_RDONLY = 1U << 0, /* reads one snapshot, takes no lock; writes are refused */
+};
+
+/**
+ * struct kv_txn_options - all zero is a read-write transaction
+ */
+struct kv_txn_options {
+	unsigned flags;			    /* KV_TXN_* */
+	const struct kv_snapshot *snapshot; /* read as of this; implies KV_TXN_RDONLY */
+	unsigned lock_timeout_ms;	    /* 0: the database's */
+};
+
+/**
+ * kv_txn_begin() - start a transaction
+ * @db:      open database
+ * @options: NULL for the defaults; copied
+ * @out:     ended by kv_txn_commit() or kv_txn_abort()
+ *
+ * Isolation is snapshot isolation, first updater wins. The snapshot of a
+ * read-only transaction is taken here; that of a read-write one at its first
+ * read. Keys locked before the first read are therefore read at their newest
+ * version and cannot conflict.
+ *
+ * Thread safety: one thread at a time per transaction; any number of
+ * transactions.
+ */
+KV_API int kv_txn_begin(struct kv_db *db, const struct kv_txn_options *options,
+			struct kv_txn **out) KV_MUST_CHECK;
+
+/**
+ * kv_txn_get() - read one key as of the transaction's snapshot
+ * @txn:      open transaction; its own uncommitted writes are visible
+ * @keyspace: 1 to KV_KEYSPACE_MAX
+ * @key:      1 to KV_KEY_MAX bytes, may contain NUL; borrowed for the call
+ * @value:    receives a copy (its former content is replaced, its memory reused);
+ *            freed by the caller with kv_buf_free(); NULL only asks whether the key is there
+ *
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_INVALID.
+ */
+KV_API int kv_txn_get(struct kv_txn *txn, unsigned keyspace, struct kv_slice key,
+		      struct kv_buf *value) KV_MUST_CHECK;
+
+/**
+ * kv_txn_lock() - lock one key exclusively until the transaction ends
+ *
+ * Reads nothing and takes no snapshot. If the transaction already has a
+ * snapshot and the key changed after it, -KV_E_CONFLICT.
+ *
+ * Return: 0, -KV_E_CONFLICT, -KV_E_DEADLOCK, -KV_E_LOCK_TIMEOUT,
+ * -KV_E_INVALID. After an error the transaction may go on or be aborted.
+ */
+KV_API int kv_txn_lock(struct kv_txn *txn, unsigned keyspace, struct kv_slice key) KV_MUST_CHECK;
+
+/**
+ * kv_txn_get_for_update() - kv_txn_lock() and then kv_txn_get()
+ *
+ * The lock is held whether or not the key exists.
+ *
+ * Return: as both.
+ */
+KV_API int kv_txn_get_for_update(struct kv_txn *txn, unsigned keyspace, struct kv_slice key,
+				 struct kv_buf *value) KV_MUST_CHECK;
+
+/**
+ * kv_txn_put() - set a key; takes its lock
+ * @value: 0 to KV_VALUE_MAX bytes; copied
+ *
+ * Return: 0, -KV_E_TOO_BIG, or as kv_txn_lock().
+ */
+KV_API int kv_txn_put(struct kv_txn *txn, unsigned keyspace, struct kv_slice key,
+		      struct kv_slice value) KV_MUST_CHECK;
+
+/**
+ * kv_txn_delete() - remove a key, which need not exist; takes its lock
+ *
+ * Return: 0, or as kv_txn_lock().
+ */
+KV_API int kv_txn_delete(struct kv_txn *txn, unsigned keyspace, struct kv_slice key) KV_MUST_CHECK;
+
+/**
+ * kv_txn_delete_range() - remove every key in [from, to)
+ * @from: first key of the range; empty: from the keyspace's first key
+ * @to:   first key after it; empty: to the keyspace's end
+ *
+ * One record, whatever the number of keys. It takes no key locks: a write of
+ * another transaction into the range that commits before this one is removed
+ * by it, one that commits after it stays.
+ *
+ * Return: 0, -KV_E_INVALID (from > to).
+ */
+KV_API int kv_txn_delete_range(struct kv_txn *txn, unsigned keyspace, struct kv_slice from,
+			       struct kv_slice to) KV_MUST_CHECK;
+
+/**
+ * kv_txn_savepoint() - remember the transaction's writes so far
+ * @out: a number for kv_txn_rollback_to(), larger than those of earlier savepoints
+ */
+KV_API int kv_txn_savepoint(struct kv_txn *txn, unsigned *out) KV_MUST_CHECK;
+
+/**
+ * kv_txn_rollback_to() - undo the writes made after a savepoint
+ *
+ * The savepoint stays; later ones are gone. Locks are kept until the end.
+ *
+ * Return: 0, -KV_E_INVALID (no such savepoint).
+ */
+KV_API int kv_txn_rollback_to(struct kv_txn *txn, unsigned savepoint) KV_MUST_CHECK;
+
+enum kv_commit_flags {
+	KV_COMMIT_SYNC = 1U << 0, /* return only when durable against power loss */
+};
+
+/**
+ * kv_txn_commit() - make the writes visible at one instant and end the transaction
+ * @txn:   released whatever the result
+ * @flags: KV_COMMIT_*
+ * @seq:   receives the commit's number, 0 if nothing was written; may be NULL
+ *
+ * When it returns 0 the commit survives the death of the process; with
+ * KV_COMMIT_SYNC also the loss of power.
+ *
+ * Return: 0, -KV_E_TOO_BIG (the writes do not fit the log, see
+ * kv_db_info.txn_max_bytes), -KV_E_UNKNOWN_OUTCOME (the commit is visible but its sync failed).
+ */
+KV_API int kv_txn_commit(struct kv_txn *txn, unsigned flags, kv_seq *seq) KV_MUST_CHECK;
+
+/**
+ * kv_txn_abort() - drop the writes and end the transaction
+ * @txn: released; NULL is allowed
+ */
+KV_API void kv_txn_abort(struct kv_txn *txn);
+
+/* ---- single operations and batches ------------------------------------ */
+
+/* As a transaction of one operation. Same errors. */
+KV_API int kv_get(struct kv_db *db, unsigned keyspace, struct kv_slice key,
+		  struct kv_buf *value) KV_MUST_CHECK;
+KV_API int kv_put(struct kv_db *db, unsigned keyspace, struct kv_slice key, struct kv_slice value,
+		  unsigned flags) KV_MUST_CHECK;
+KV_API int kv_delete(struct kv_db *db, unsigned keyspace, struct kv_slice key,
+		     unsigned flags) KV_MUST_CHECK;
+
+/**
+ * kv_batch_new() - an empty list of blind writes that kv_batch_write() applies atomically
+ * @out: freed by the caller with kv_batch_free()
+ *
+ * Later writes win over earlier ones of the same batch.
+ * Thread safety: one thread at a time per batch.
+ */
+KV_API int kv_batch_new(struct kv_db *db, struct kv_batch **out) KV_MUST_CHECK;
+KV_API void kv_batch_free(struct kv_batch *batch);
+KV_API int kv_batch_put(struct kv_batch *batch, unsigned keyspace, struct kv_slice key,
+			struct kv_slice value) KV_MUST_CHECK;
+KV_API int kv_batch_delete(struct kv_batch *batch, unsigned keyspace,
+			   struct kv_slice key) KV_MUST_CHECK;
+KV_API int kv_batch_delete_range(struct kv_batch *batch, unsigned keyspace, struct kv_slice from,
+				 struct kv_slice to) KV_MUST_CHECK;
+/**
+ * kv_batch_write() - commit a batch, waiting for key locks held by transactions
+ * @batch: emptied on success, for reuse
+ *
+ * Return: 0, -KV_E_LOCK_TIMEOUT, -KV_E_DEADLOCK, -KV_E_TOO_BIG, -KV_E_UNKNOWN_OUTCOME.
+ */
+KV_API int kv_batch_write(struct kv_batch *batch, unsigned flags, kv_seq *seq) KV_MUST_CHECK;
+
+/* ---- iterators -------------------------------------------------------- */
+
+/**
+ * struct kv_range - bounds of an iteration, in one keyspace
+ * @lower:  first key that may appear; empty: no bound
+ * @upper:  first key that may not; empty: no bound
+ * @prefix: only keys that begin with it; empty: any; combined with the bounds
+ */
+struct kv_range {
+	struct kv_slice lower;
+	struct kv_slice upper;
+	struct kv_slice prefix;
+};
+
+/**
+ * kv_iter_open() - iterate over a range as the transaction sees it
+ * @txn:   must outlive the iterator; writes of the transaction made after the
+ *         iterator was opened may or may not be seen
+ * @range: NULL for the whole keyspace; copied
+ * @out:   not positioned; closed with kv_iter_close()
+ *
+ * Thread safety: that of the transaction.
+ */
+KV_API int kv_iter_open(struct kv_txn *txn, unsigned keyspace, const struct kv_range *range,
+			struct kv_iter **out) KV_MUST_CHECK;
+KV_API void kv_iter_close(struct kv_iter *iter);
+
+/*
+ * Movement. Each returns 0 and leaves the iterator on an entry, or
+ * -KV_E_NOTFOUND when there is none in that direction (the iterator is then
+ * not positioned), or an error of reading.
+ *   first, last    the range's ends
+ *   seek           first entry with key >= @key
+ *   seek_before    last entry with key < @key
+ *   next, prev     from a positioned iterator; -KV_E_INVALID from another
+ */
+KV_API int kv_iter_first(struct kv_iter *iter) KV_MUST_CHECK;
+KV_API int kv_iter_last(struct kv_iter *iter) KV_MUST_CHECK;
+KV_API int kv_iter_seek(struct kv_iter *iter, struct kv_slice key) KV_MUST_CHECK;
+KV_API int kv_iter_seek_before(struct kv_iter *iter, struct kv_slice key) KV_MUST_CHECK;
+KV_API int kv_iter_next(struct kv_iter *iter) KV_MUST_CHECK;
+KV_API int kv_iter_prev(struct kv_iter *iter) KV_MUST_CHECK;
+KV_API bool kv_iter_valid(const struct kv_iter *iter);
+
+/**
+ * kv_iter_key() - the key the iterator stands on
+ *
+ * Borrowed until the iterator moves or closes. Empty if not positioned.
+ */
+KV_API struct kv_slice kv_iter_key(const struct kv_iter *iter);
+
+/**
+ * kv_iter_value() - the value the iterator stands on
+ * @value: borrowed until the iterator moves or closes
+ *
+ * A large value is read from the disk by the first call.
+ */
+KV_API int kv_iter_value(struct kv_iter *iter, struct kv_slice *value) KV_MUST_CHECK;
+
+/**
+ * kv_iter_value_len() - length of the value in bytes, without reading a large one
+ */
+KV_API size_t kv_iter_value_len(const struct kv_iter *iter);
+
+/* ---- snapshots -------------------------------------------------------- */
+
+/**
+ * kv_snapshot_create() - name the present state, to last until dropped
+ * @name: 1 to KV_SNAPSHOT_NAME_MAX bytes, any but NUL
+ *
+ * Atomic and durable on return, at the same cost whatever the volume's size.
+ *
+ * Return: 0, -KV_E_EXISTS, -KV_E_INVALID.
+ */
+KV_API int kv_snapshot_create(struct kv_db *db, const char *name) KV_MUST_CHECK;
+
+/**
+ * kv_snapshot_drop() - forget a named snapshot; its space returns by compaction
+ *
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_BUSY (open through kv_snapshot_open()).
+ */
+KV_API int kv_snapshot_drop(struct kv_db *db, const char *name) KV_MUST_CHECK;
+
+/**
+ * kv_snapshot_open() - a handle for reading as of a snapshot
+ * @name: NULL: the present state, unnamed, gone when released
+ * @out:  released with kv_snapshot_release(); outlives no database
+ *
+ * Return: 0, -KV_E_NOTFOUND.
+ */
+KV_API int kv_snapshot_open(struct kv_db *db, const char *name,
+			    struct kv_snapshot **out) KV_MUST_CHECK;
+KV_API void kv_snapshot_release(struct kv_snapshot *snapshot);
+
+struct kv_snapshot_info {
+	char name[KV_SNAPSHOT_NAME_MAX + 1];
+	kv_seq seq;
+	int64_t created_ns; /* since 1970, UTC */
+};
+
+/**
+ * kv_snapshot_list() - all named snapshots, oldest first
+ * @out:   an array freed by the caller with free(); NULL if there are none
+ * @count: number of elements
+ */
+KV_API int kv_snapshot_list(struct kv_db *db, struct kv_snapshot_info **out,
+			    size_t *count) KV_MUST_CHECK;
+
+/* ---- maintenance ------------------------------------------------------ */
+
+/**
+ * struct kv_progress - how long work reports and is interrupted
+ * @report: called now and then with work done and in all (0: not known), in
+ *          the unit of the work; nonzero return interrupts with -KV_E_INTERRUPTED
+ */
+struct kv_progress {
+	int (*report)(void *ctx, uint64_t done, uint64_t total);
+	void *ctx;
+};
+
+/* kv_flush() - write the memtables into tables and let the log start afresh. */
+KV_API int kv_flush(struct kv_db *db) KV_MUST_CHECK;
+
+/**
+ * kv_compact() - rewrite the whole tree into its last level, dropping what is dead
+ * @progress: bytes; NULL for none
+ *
+ * Return: 0, -KV_E_INTERRUPTED (the volume is sound, the work done so far is kept).
+ */
+KV_API int kv_compact(struct kv_db *db, const struct kv_progress *progress) KV_MUST_CHECK;
+
+#define KV_LEVELS 7U
+
+/* What a volume is; sizes in bytes. */
+struct kv_db_info {
+	uint8_t uuid[KV_UUID_LEN];
+	char label[KV_LABEL_MAX + 1];
+	uint32_t format_version;
+	uint64_t compat, ro_compat, incompat;
+	const char *checksum_name;
+	const char *compress_name;
+	uint64_t generation; /* of the superblock */
+	uint64_t size;	     /* of the volume now */
+	uint64_t size_max;   /* to which it may grow; equal to size if fixed */
+	uint64_t used;	     /* by log, manifest, tables and values */
+	uint64_t free;	     /* within size_max; for a growing file also bounded by the host */
+	uint64_t log_size;
+	uint64_t log_used;
+	uint64_t txn_max_bytes;
+	kv_seq last_seq;
+	struct {
+		uint64_t tables;
+		uint64_t bytes;
+		uint64_t entries;
+	} level[KV_LEVELS];
+	uint64_t value_segments;
+	uint64_t value_bytes;	   /* held by segments */
+	uint64_t value_live_bytes; /* of those still referenced by tables */
+	uint64_t named_snapshots;
+};
+KV_API int kv_get_info(struct kv_db *db, struct kv_db_info *out) KV_MUST_CHECK;
+
+/* Counters since open; all monotonic. */
+#define KV_COUNTERS(X)                                                                             \
+	X(commits) X(commits_synced) X(aborts) X(conflicts) X(deadlocks) X(lock_waits)              \
+	X(gets) X(gets_absent) X(iter_seeks) X(iter_steps)                                         \
+	X(log_frames) X(log_bytes) X(log_syncs)                                                    \
+	X(flushes) X(flush_bytes) X(compactions) X(compaction_bytes_read)                          \
+	X(compaction_bytes_written) X(trivial_moves) X(manifest_writes)                            \
+	X(cache_hits) X(cache_misses) X(cache_evictions) X(filter_checks) X(filter_negatives)       \
+	X(value_bytes_written) X(write_stalls) X(write_stall_us) X(damage_found)
+struct kv_stats {
+#define KV_COUNTER_FIELD(name) uint64_t name;
+	KV_COUNTERS(KV_COUNTER_FIELD)
+#undef KV_COUNTER_FIELD
+	uint64_t cache_bytes; /* now; all kinds together */
+	uint64_t memtable_bytes;
+};
+KV_API void kv_get_stats(struct kv_db *db, struct kv_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -23,8 +23,8 @@
 
 _Noreturn void base_assert_failed(const char *cond, const char *file, int line);
 
-#define KV_ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define KV_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define KV_ARRAY_COUNT(a)		   (sizeof(a) / sizeof((a)[0]))
+#define KV_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline uint64_t align_up_u64(uint64_t v, uint64_t a)
 {

@@ -37,7 +37,8 @@ static inline uint32_t le32_get(struct le32 v)
 
 static inline struct le32 le32_of(uint32_t v)
 {
-	return (struct le32){{(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)}};
+	return (struct le32){
+		{(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)}};
 }
 
 static inline uint64_t le64_get(struct le64 v)

@@ -38,8 +38,8 @@ struct cache_page {
 
 enum cache_priority {
 	CACHE_NORMAL,
-	CACHE_HIGH,  /* filters, inner pages: enter the protected part at once */
-	CACHE_ONCE,  /* scans, compaction: a hit does not promote; evicted first */
+	CACHE_HIGH, /* filters, inner pages: enter the protected part at once */
+	CACHE_ONCE, /* scans, compaction: a hit does not promote; evicted first */
 };
 
 /* @budget: bytes. Return: 0, -ENOMEM. */

@@ -20,7 +20,8 @@
 struct writeback;
 
 /* @cache may be NULL (nothing is charged). */
-int writeback_new(struct os_volume *volume, struct cache *cache, struct writeback **out) KV_MUST_CHECK;
+int writeback_new(struct os_volume *volume, struct cache *cache, struct writeback **out)
+	KV_MUST_CHECK;
 /* Drops what was not written. */
 void writeback_free(struct writeback *w);
 

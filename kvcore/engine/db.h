@@ -52,7 +52,8 @@ struct counters {
 	KV_COUNTERS(COUNTER_FIELD)
 #undef COUNTER_FIELD
 };
-#define COUNT(db, name, n) atomic_fetch_add_explicit(&(db)->counters.name, (n), memory_order_relaxed)
+#define COUNT(db, name, n)                                                                         \
+	atomic_fetch_add_explicit(&(db)->counters.name, (n), memory_order_relaxed)
 
 struct commit_queue; /* commit.c */
 struct background;   /* background.c */
@@ -78,13 +79,13 @@ struct kv_db {
 	struct commit_queue *commits;
 	struct background *background; /* NULL if readonly */
 
-	struct os_mutex mu; /* OS_RANK_DB */
-	struct os_cond changed; /* any of the following */
-	struct view *view;			/* [mu] current */
-	struct frozen frozen[VIEW_FROZEN_MAX];	/* [mu] oldest first */
-	unsigned frozen_count;			/* [mu] */
-	bool closing;				/* [mu] */
-	int background_error;			/* [mu] first failure of a flush or compaction */
+	struct os_mutex mu;		       /* OS_RANK_DB */
+	struct os_cond changed;		       /* any of the following */
+	struct view *view;		       /* [mu] current */
+	struct frozen frozen[VIEW_FROZEN_MAX]; /* [mu] oldest first */
+	unsigned frozen_count;		       /* [mu] */
+	bool closing;			       /* [mu] */
+	int background_error;		       /* [mu] first failure of a flush or compaction */
 
 	_Atomic unsigned handles; /* open transactions, batches and snapshot handles */
 	struct counters counters; /* [atomic] */

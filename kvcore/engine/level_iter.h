@@ -10,7 +10,7 @@
 #include "kvcore/table/table.h"
 
 /* @tables: borrowed, valid as long as the iterator. @flags: enum table_iter_flags. */
-int level_iter_new(struct table *const *tables, size_t count, unsigned flags,
-		   struct iter **out) KV_MUST_CHECK;
+int level_iter_new(struct table *const *tables, size_t count, unsigned flags, struct iter **out)
+	KV_MUST_CHECK;
 
 #endif

@@ -34,8 +34,8 @@ void memtable_unref(struct memtable *m); /* NULL is allowed */
  * Return: 0, -ENOMEM (unchanged).
  */
 int memtable_add(struct memtable *m, const struct entry *e) KV_MUST_CHECK;
-int memtable_add_range(struct memtable *m, struct kv_slice from, struct kv_slice to,
-		       kv_seq seq) KV_MUST_CHECK;
+int memtable_add_range(struct memtable *m, struct kv_slice from, struct kv_slice to, kv_seq seq)
+	KV_MUST_CHECK;
 
 /* No more additions. */
 void memtable_freeze(struct memtable *m);
@@ -44,8 +44,8 @@ void memtable_freeze(struct memtable *m);
  * Newest point version with seq <= max_seq, whatever range deletes say.
  * Return: 0 or -KV_E_NOTFOUND.
  */
-int memtable_get(struct memtable *m, struct kv_slice ikey, kv_seq max_seq,
-		 struct entry *out) KV_MUST_CHECK;
+int memtable_get(struct memtable *m, struct kv_slice ikey, kv_seq max_seq, struct entry *out)
+	KV_MUST_CHECK;
 /* Newest seq <= max_seq of a range delete covering the ikey; 0: none. */
 kv_seq memtable_covering(struct memtable *m, struct kv_slice ikey, kv_seq max_seq);
 /* Does it hold any range delete? Cheap. */

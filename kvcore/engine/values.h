@@ -31,7 +31,7 @@ struct segment {
 	_Atomic uint64_t live_bytes; /* changed under the versions mutex */
 	_Atomic uint64_t pending;    /* values */
 	_Atomic bool sealed;
-	_Atomic unsigned refs;	     /* versions that contain it */
+	_Atomic unsigned refs; /* versions that contain it */
 };
 
 int segment_new(const struct segment_meta *meta, bool sealed, struct segment **out) KV_MUST_CHECK;
@@ -56,8 +56,8 @@ void values_free(struct values *v);
  * @class: SPACE_VALUE for user writes, SPACE_COMPACT for relocation
  * Return: 0, -KV_E_NOSPACE, -ENOMEM, -KV_E_POISONED, -errno.
  */
-int values_put(struct values *v, struct kv_slice raw, enum space_class class,
-	       struct value_ref *out) KV_MUST_CHECK;
+int values_put(struct values *v, struct kv_slice raw, enum space_class class, struct value_ref *out)
+	KV_MUST_CHECK;
 /* Count a reference found in the log at replay. -KV_E_CORRUPT: no such segment, or outside it. */
 int values_replayed(struct values *v, const struct value_ref *ref) KV_MUST_CHECK;
 /* The reference is no longer pending: dropped, or now in a table. */

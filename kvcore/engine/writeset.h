@@ -35,7 +35,8 @@ void writeset_clear(struct writeset *w);
 
 int writeset_put(struct writeset *w, struct kv_slice ikey, enum entry_kind kind,
 		 struct kv_slice value) KV_MUST_CHECK; /* ENTRY_PUT, _PUT_REF, _DELETE */
-int writeset_delete_range(struct writeset *w, struct kv_slice from, struct kv_slice to) KV_MUST_CHECK;
+int writeset_delete_range(struct writeset *w, struct kv_slice from, struct kv_slice to)
+	KV_MUST_CHECK;
 
 /* Numbers rise from 1; a rolled-back one stays valid. */
 int writeset_savepoint(struct writeset *w, unsigned *out) KV_MUST_CHECK;
@@ -46,7 +47,7 @@ int writeset_rollback_to(struct writeset *w, unsigned savepoint) KV_MUST_CHECK; 
 int writeset_get(const struct writeset *w, struct kv_slice ikey, enum entry_kind *kind,
 		 struct kv_slice *value) KV_MUST_CHECK;
 bool writeset_empty(const struct writeset *w);
-size_t writeset_ops(const struct writeset *w); /* point operations and range deletes */
+size_t writeset_ops(const struct writeset *w);	 /* point operations and range deletes */
 size_t writeset_bytes(const struct writeset *w); /* of keys and values */
 /* Range deletes with seq KV_SEQ_MAX - 1. */
 const struct range_set *writeset_ranges(const struct writeset *w);

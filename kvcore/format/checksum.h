@@ -16,10 +16,11 @@
 
 #define CHECKSUM_LEN 16U
 
-enum checksum_algo { /* stored in the superblock; never renumbered */
-	CHECKSUM_SHA256 = 1,	 /* FIPS 180-4; the default, fast with SHA-NI */
-	CHECKSUM_SHA512_256 = 2, /* FIPS 180-4 */
-	CHECKSUM_BLAKE2B = 3,	 /* RFC 7693, the 512-bit digest; for processors without SHA-NI */
+enum checksum_algo {			      /* stored in the superblock; never renumbered */
+		     CHECKSUM_SHA256 = 1,     /* FIPS 180-4; the default, fast with SHA-NI */
+		     CHECKSUM_SHA512_256 = 2, /* FIPS 180-4 */
+		     CHECKSUM_BLAKE2B =
+			     3, /* RFC 7693, the 512-bit digest; for processors without SHA-NI */
 };
 
 struct checksum;
@@ -36,7 +37,7 @@ const char *checksum_algo_name(unsigned algo);
 int checksum_compute(struct checksum *c, const struct kv_slice *parts, size_t part_count,
 		     uint8_t sum[CHECKSUM_LEN]) KV_MUST_CHECK;
 /* Return: 0, -KV_E_CHECKSUM, or as checksum_compute(). */
-int checksum_verify(struct checksum *c, struct kv_slice data,
-		    const uint8_t sum[CHECKSUM_LEN]) KV_MUST_CHECK;
+int checksum_verify(struct checksum *c, struct kv_slice data, const uint8_t sum[CHECKSUM_LEN])
+	KV_MUST_CHECK;
 
 #endif

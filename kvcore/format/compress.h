@@ -12,8 +12,9 @@
 #include "kvcore/kv_types.h"
 
 enum compress_algo { /* stored in the superblock; never renumbered */
-	COMPRESS_NONE = 0,
-	COMPRESS_SNAPPY = 1, /* https://github.com/google/snappy/blob/main/format_description.txt */
+		     COMPRESS_NONE = 0,
+		     COMPRESS_SNAPPY = 1, /* https://github.com/google/snappy/blob/main/format_description.txt
+					   */
 };
 
 int compress_algo_by_name(const char *name, enum compress_algo *out) KV_MUST_CHECK;
@@ -29,7 +30,7 @@ int compress_page(enum compress_algo algo, struct kv_slice raw, struct kv_buf *o
  * Undo it into exactly @raw_len bytes at @out. If stored.len == raw_len the bytes
  * are copied. Return: 0, -KV_E_CORRUPT. Never reads or writes out of bounds.
  */
-int decompress_page(enum compress_algo algo, struct kv_slice stored, uint8_t *out,
-		    size_t raw_len) KV_MUST_CHECK;
+int decompress_page(enum compress_algo algo, struct kv_slice stored, uint8_t *out, size_t raw_len)
+	KV_MUST_CHECK;
 
 #endif

@@ -29,10 +29,10 @@ struct entry {
 
 /* A large value in a segment. */
 struct value_ref {
-	uint64_t segment_id; /* from 1, never reused */
-	uint64_t off;	     /* bytes from the segment's start */
-	uint64_t stored_len; /* bytes there, 1 to raw_len */
-	uint64_t raw_len;    /* bytes of the value; equal to stored_len: not compressed */
+	uint64_t segment_id;	   /* from 1, never reused */
+	uint64_t off;		   /* bytes from the segment's start */
+	uint64_t stored_len;	   /* bytes there, 1 to raw_len */
+	uint64_t raw_len;	   /* bytes of the value; equal to stored_len: not compressed */
 	uint8_t sum[CHECKSUM_LEN]; /* of the stored bytes */
 };
 

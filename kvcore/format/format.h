@@ -86,9 +86,9 @@ struct log_frame_header {
 	struct le32 magic;
 	struct le32 payload_len; /* bytes that follow this header */
 	struct le64 lsn;
-	struct le64 epoch;	 /* grows with each opening for writing */
-	struct le64 durable_lsn; /* all frames that end at or before it were synced */
-	uint8_t uuid[16];	 /* of the volume */
+	struct le64 epoch;		/* grows with each opening for writing */
+	struct le64 durable_lsn;	/* all frames that end at or before it were synced */
+	uint8_t uuid[16];		/* of the volume */
 	uint8_t prev_sum[CHECKSUM_LEN]; /* sum of the frame before */
 	uint8_t sum[CHECKSUM_LEN];	/* of the header before it, and the payload */
 };
@@ -97,19 +97,19 @@ static_assert(sizeof(struct log_frame_header) == 80, "on-disk size");
 /* ---- entries: shared by log records and table pages --------------------- */
 
 enum entry_kind { /* never renumbered */
-	ENTRY_DELETE = 0,
-	ENTRY_PUT = 1,	     /* value bytes follow */
-	ENTRY_PUT_REF = 2,   /* an encoded struct value_ref follows */
-	ENTRY_RANGE_DELETE = 3, /* in log records: the range's end follows */
+		  ENTRY_DELETE = 0,
+		  ENTRY_PUT = 1,	  /* value bytes follow */
+		  ENTRY_PUT_REF = 2,	  /* an encoded struct value_ref follows */
+		  ENTRY_RANGE_DELETE = 3, /* in log records: the range's end follows */
 };
 
 /* ---- tables ------------------------------------------------------------- */
 
 enum page_type { /* first byte of a page; never renumbered */
-	PAGE_LEAF = 1,
-	PAGE_INNER = 2,
-	PAGE_FILTER = 3,
-	PAGE_RANGES = 4,
+		 PAGE_LEAF = 1,
+		 PAGE_INNER = 2,
+		 PAGE_FILTER = 3,
+		 PAGE_RANGES = 4,
 };
 
 #define PAGE_RAW_MAX	 (256U * 1024) /* bytes of a page before compression */

@@ -40,7 +40,7 @@ struct table_meta {
 	uint64_t ref_bytes;    /* stored bytes of large values referred to */
 	kv_seq seq_min, seq_max;
 	struct kv_buf smallest; /* first ikey covered, by an entry or a range delete */
-	struct kv_buf largest;	/* last ikey of an entry, or the (exclusive) end of a range delete */
+	struct kv_buf largest; /* last ikey of an entry, or the (exclusive) end of a range delete */
 	bool largest_exclusive; /* the latter */
 	uint32_t extent_count;
 	struct extent *extents; /* heap */
@@ -60,12 +60,12 @@ struct segment_meta {
 
 struct manifest {
 	uint8_t uuid[KV_UUID_LEN];
-	uint64_t generation; /* equal to the superblock's */
-	uint64_t log_lsn;    /* replay begins here */
+	uint64_t generation;		    /* equal to the superblock's */
+	uint64_t log_lsn;		    /* replay begins here */
 	uint8_t log_prev_sum[CHECKSUM_LEN]; /* chain value that the first frame must carry */
-	uint64_t log_epoch;  /* frames of a higher epoch than this may follow, never lower */
+	uint64_t log_epoch; /* frames of a higher epoch than this may follow, never lower */
 	bool clean; /* closed in order: the log holds nothing after log_lsn and is not searched */
-	kv_seq last_seq;     /* no table holds a higher one */
+	kv_seq last_seq; /* no table holds a higher one */
 	uint64_t next_table_id;
 	uint64_t next_segment_id;
 	size_t table_count;

@@ -44,7 +44,8 @@ struct os_volume_ops {
 	int (*read)(struct os_volume *v, uint64_t off, void *buf, size_t len, unsigned flags);
 	int (*write)(struct os_volume *v, uint64_t off, const void *buf, size_t len,
 		     unsigned flags);
-	/* fdatasync. After a failure the volume must be considered lost for writing: never retry. */
+	/* fdatasync. After a failure the volume must be considered lost for writing: never retry.
+	 */
 	int (*sync)(struct os_volume *v);
 	int (*size)(struct os_volume *v, uint64_t *bytes);
 	/* Make a regular file at least this long, with space allocated where the host can;

@@ -18,13 +18,13 @@
 
 /* Clang's thread safety analysis; nothing elsewhere. */
 #ifdef __clang__
-#define KV_CAPABILITY(name)	   __attribute__((capability(name)))
-#define KV_REQUIRES(...)	   __attribute__((requires_capability(__VA_ARGS__)))
-#define KV_ACQUIRE(...)		   __attribute__((acquire_capability(__VA_ARGS__)))
-#define KV_ACQUIRE_SHARED(...)	   __attribute__((acquire_shared_capability(__VA_ARGS__)))
-#define KV_RELEASE(...)		   __attribute__((release_capability(__VA_ARGS__)))
-#define KV_RELEASE_SHARED(...)	   __attribute__((release_shared_capability(__VA_ARGS__)))
-#define KV_NO_THREAD_ANALYSIS	   __attribute__((no_thread_safety_analysis))
+#define KV_CAPABILITY(name)    __attribute__((capability(name)))
+#define KV_REQUIRES(...)       __attribute__((requires_capability(__VA_ARGS__)))
+#define KV_ACQUIRE(...)	       __attribute__((acquire_capability(__VA_ARGS__)))
+#define KV_ACQUIRE_SHARED(...) __attribute__((acquire_shared_capability(__VA_ARGS__)))
+#define KV_RELEASE(...)	       __attribute__((release_capability(__VA_ARGS__)))
+#define KV_RELEASE_SHARED(...) __attribute__((release_shared_capability(__VA_ARGS__)))
+#define KV_NO_THREAD_ANALYSIS  __attribute__((no_thread_safety_analysis))
 #else
 #define KV_CAPABILITY(name)
 #define KV_REQUIRES(...)
@@ -95,8 +95,8 @@ struct os_thread {
 };
 
 /* @name: at most 15 bytes, seen in ps and gdb. All signals are blocked in the new thread. */
-int os_thread_start(struct os_thread *t, const char *name, void (*run)(void *arg),
-		    void *arg) KV_MUST_CHECK;
+int os_thread_start(struct os_thread *t, const char *name, void (*run)(void *arg), void *arg)
+	KV_MUST_CHECK;
 void os_thread_join(struct os_thread *t);
 /* A small number that differs between threads as far as it can, for sharding. */
 unsigned os_thread_hint(void);

@@ -68,9 +68,9 @@ int space_alloc(struct space *s, enum space_class class, uint64_t want, uint64_t
 void space_release(struct space *s, struct extent e);
 
 struct space_stat {
-	uint64_t size;	    /* of the volume now */
-	uint64_t size_max;  /* to which it may grow; UINT64_MAX if the host is the limit */
-	uint64_t free;	    /* within size */
+	uint64_t size;	   /* of the volume now */
+	uint64_t size_max; /* to which it may grow; UINT64_MAX if the host is the limit */
+	uint64_t free;	   /* within size */
 	uint64_t reserve;
 	uint64_t free_extents;
 	uint64_t largest_free;

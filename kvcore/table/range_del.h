@@ -27,8 +27,8 @@ struct range_set;
 int range_set_new(struct range_set **out) KV_MUST_CHECK;
 void range_set_free(struct range_set *s);
 /* Copies the keys. from < to. Return: 0, -ENOMEM (the set is as before). */
-int range_set_add(struct range_set *s, struct kv_slice from, struct kv_slice to,
-		  kv_seq seq) KV_MUST_CHECK;
+int range_set_add(struct range_set *s, struct kv_slice from, struct kv_slice to, kv_seq seq)
+	KV_MUST_CHECK;
 /* All fragments of @from, clipped to [lower, upper); empty slices: no bound. */
 int range_set_add_set(struct range_set *s, const struct range_set *from, struct kv_slice lower,
 		      struct kv_slice upper) KV_MUST_CHECK;

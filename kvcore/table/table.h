@@ -26,7 +26,7 @@ struct table_env {
 	struct cache *cache;
 	struct checksum *checksum;
 	enum compress_algo compress;
-	uint32_t page_size;	 /* target of a page before compression */
+	uint32_t page_size;	     /* target of a page before compression */
 	unsigned bloom_bits_per_key; /* 0: no filters */
 	const struct kv_log_sink *log;
 	/* Called for each damaged page met in reading; may be NULL. Any thread. */
@@ -77,8 +77,8 @@ void table_builder_abandon(struct table_builder *b);
 struct table;
 
 /* Copies @meta; reads nothing yet. */
-int table_open(const struct table_env *env, const struct table_meta *meta,
-	       struct table **out) KV_MUST_CHECK;
+int table_open(const struct table_env *env, const struct table_meta *meta, struct table **out)
+	KV_MUST_CHECK;
 /* Forgets its pages in the cache if @dropped (the table is no longer part of the database). */
 void table_close(struct table *t, bool dropped);
 const struct table_meta *table_get_meta(const struct table *t);
@@ -102,7 +102,7 @@ int table_get(struct table *t, struct kv_slice ikey, uint64_t hash, kv_seq max_s
 int table_ranges(struct table *t, const struct range_set **out) KV_MUST_CHECK;
 
 enum table_iter_flags {
-	TABLE_ITER_ONCE = 1U << 0,      /* pages are not kept in the cache: compaction, verify */
+	TABLE_ITER_ONCE = 1U << 0,	/* pages are not kept in the cache: compaction, verify */
 	TABLE_ITER_READAHEAD = 1U << 1, /* read large spans ahead of a forward scan */
 };
 int table_iter_new(struct table *t, unsigned flags, struct iter **out) KV_MUST_CHECK;

@@ -58,8 +58,8 @@ void wal_free(struct wal *w);
  * Return: 0, -KV_E_NOSPACE (it would overwrite frames from the tail on; nothing was
  * written, make room with wal_set_tail() and try again), -KV_E_POISONED, -ENOMEM.
  */
-int wal_append(struct wal *w, const struct kv_slice *parts, size_t part_count,
-	       uint64_t *end) KV_MUST_CHECK;
+int wal_append(struct wal *w, const struct kv_slice *parts, size_t part_count, uint64_t *end)
+	KV_MUST_CHECK;
 
 /* Return when all frames that end at or before @lsn are durable. Return: 0, -KV_E_POISONED. */
 int wal_sync(struct wal *w, uint64_t lsn) KV_MUST_CHECK;

@@ -17,7 +17,7 @@ extern "C" {
 /* Exported from the shared libraries; everything else is hidden. */
 #define KV_API __attribute__((visibility("default")))
 /* The result is an error code and must be looked at. */
-#define KV_MUST_CHECK __attribute__((warn_unused_result))
+#define KV_MUST_CHECK	     __attribute__((warn_unused_result))
 #define KV_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /**
@@ -68,7 +68,7 @@ static inline struct kv_slice kv_buf_slice(const struct kv_buf *buf)
  * is never mistaken for an absent key. The numbers are stable.
  */
 #define KV_ERROR_BASE 1001
-#define KV_ERRORS(X) /* name, errno seen through the mount, text */                                \
+#define KV_ERRORS(X)  /* name, errno seen through the mount, text */                               \
 	X(NOTFOUND, ENOENT, "no such key")                                                         \
 	X(EXISTS, EEXIST, "already exists")                                                        \
 	X(CONFLICT, EAGAIN, "lost a race with another transaction; try again")                     \
@@ -86,7 +86,8 @@ static inline struct kv_slice kv_buf_slice(const struct kv_buf *buf)
 	X(TOO_BIG, EFBIG, "key, value or transaction exceeds its documented limit")                \
 	X(INVALID, EINVAL, "argument outside its documented range")                                \
 	X(BUSY, EBUSY, "still in use by an open handle")                                           \
-	X(UNKNOWN_OUTCOME, EIO, "the outcome of the commit is unknown until the volume is reopened") \
+	X(UNKNOWN_OUTCOME, EIO,                                                                    \
+	  "the outcome of the commit is unknown until the volume is reopened")                     \
 	X(INTERRUPTED, EINTR, "interrupted by the caller")                                         \
 	X(TOO_SMALL, ENOSPC, "the volume is too small to hold its own structures")
 

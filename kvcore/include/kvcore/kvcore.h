@@ -34,12 +34,12 @@ extern "C" {
 #define KVCORE_VERSION	     "0.1.0"
 
 /* Limits, in bytes unless the name says otherwise. */
-#define KV_KEY_MAX	 2048U		     /* a key has 1 to this many bytes */
-#define KV_VALUE_MAX	 (64U * 1024 * 1024) /* a value has 0 to this many bytes */
-#define KV_KEYSPACE_MAX	 65534U		     /* keyspaces are 1 to this; 0 is the engine's */
-#define KV_SNAPSHOT_NAME_MAX 255U	     /* bytes of a snapshot's name */
-#define KV_LABEL_MAX	 64U		     /* bytes of a volume's label */
-#define KV_UUID_LEN	 16U
+#define KV_KEY_MAX	     2048U		 /* a key has 1 to this many bytes */
+#define KV_VALUE_MAX	     (64U * 1024 * 1024) /* a value has 0 to this many bytes */
+#define KV_KEYSPACE_MAX	     65534U		 /* keyspaces are 1 to this; 0 is the engine's */
+#define KV_SNAPSHOT_NAME_MAX 255U		 /* bytes of a snapshot's name */
+#define KV_LABEL_MAX	     64U		 /* bytes of a volume's label */
+#define KV_UUID_LEN	     16U
 
 struct kv_db;
 struct kv_txn;
@@ -84,8 +84,8 @@ struct kv_options {
  * Return: 0, -KV_E_IN_USE, -KV_E_NOT_A_VOLUME, -KV_E_VERSION, -KV_E_FEATURE,
  * -KV_E_INVALID (an option outside its range), or the -errno of open(2).
  */
-KV_API int kv_open(const char *path, const struct kv_options *options,
-		   struct kv_db **out) KV_MUST_CHECK;
+KV_API int kv_open(const char *path, const struct kv_options *options, struct kv_db **out)
+	KV_MUST_CHECK;
 
 /**
  * kv_close() - make everything durable and release the handle
@@ -134,8 +134,8 @@ struct kv_txn_options {
  * Thread safety: one thread at a time per transaction; any number of
  * transactions.
  */
-KV_API int kv_txn_begin(struct kv_db *db, const struct kv_txn_options *options,
-			struct kv_txn **out) KV_MUST_CHECK;
+KV_API int kv_txn_begin(struct kv_db *db, const struct kv_txn_options *options, struct kv_txn **out)
+	KV_MUST_CHECK;
 
 /**
  * kv_txn_get() - read one key as of the transaction's snapshot
@@ -243,12 +243,12 @@ KV_API void kv_txn_abort(struct kv_txn *txn);
 /* ---- single operations and batches ------------------------------------ */
 
 /* As a transaction of one operation. Same errors. */
-KV_API int kv_get(struct kv_db *db, unsigned keyspace, struct kv_slice key,
-		  struct kv_buf *value) KV_MUST_CHECK;
+KV_API int kv_get(struct kv_db *db, unsigned keyspace, struct kv_slice key, struct kv_buf *value)
+	KV_MUST_CHECK;
 KV_API int kv_put(struct kv_db *db, unsigned keyspace, struct kv_slice key, struct kv_slice value,
 		  unsigned flags) KV_MUST_CHECK;
-KV_API int kv_delete(struct kv_db *db, unsigned keyspace, struct kv_slice key,
-		     unsigned flags) KV_MUST_CHECK;
+KV_API int kv_delete(struct kv_db *db, unsigned keyspace, struct kv_slice key, unsigned flags)
+	KV_MUST_CHECK;
 
 /**
  * kv_batch_new() - an empty list of blind writes that kv_batch_write() applies atomically
@@ -261,8 +261,8 @@ KV_API int kv_batch_new(struct kv_db *db, struct kv_batch **out) KV_MUST_CHECK;
 KV_API void kv_batch_free(struct kv_batch *batch);
 KV_API int kv_batch_put(struct kv_batch *batch, unsigned keyspace, struct kv_slice key,
 			struct kv_slice value) KV_MUST_CHECK;
-KV_API int kv_batch_delete(struct kv_batch *batch, unsigned keyspace,
-			   struct kv_slice key) KV_MUST_CHECK;
+KV_API int kv_batch_delete(struct kv_batch *batch, unsigned keyspace, struct kv_slice key)
+	KV_MUST_CHECK;
 KV_API int kv_batch_delete_range(struct kv_batch *batch, unsigned keyspace, struct kv_slice from,
 				 struct kv_slice to) KV_MUST_CHECK;
 /**
@@ -363,8 +363,8 @@ KV_API int kv_snapshot_drop(struct kv_db *db, const char *name) KV_MUST_CHECK;
  *
  * Return: 0, -KV_E_NOTFOUND.
  */
-KV_API int kv_snapshot_open(struct kv_db *db, const char *name,
-			    struct kv_snapshot **out) KV_MUST_CHECK;
+KV_API int kv_snapshot_open(struct kv_db *db, const char *name, struct kv_snapshot **out)
+	KV_MUST_CHECK;
 KV_API void kv_snapshot_release(struct kv_snapshot *snapshot);
 
 struct kv_snapshot_info {
@@ -378,8 +378,8 @@ struct kv_snapshot_info {
  * @out:   an array freed by the caller with free(); NULL if there are none
  * @count: number of elements
  */
-KV_API int kv_snapshot_list(struct kv_db *db, struct kv_snapshot_info **out,
-			    size_t *count) KV_MUST_CHECK;
+KV_API int kv_snapshot_list(struct kv_db *db, struct kv_snapshot_info **out, size_t *count)
+	KV_MUST_CHECK;
 
 /* ---- maintenance ------------------------------------------------------ */
 
@@ -437,13 +437,15 @@ KV_API int kv_get_info(struct kv_db *db, struct kv_db_info *out) KV_MUST_CHECK;
 
 /* Counters since open; all monotonic. */
 #define KV_COUNTERS(X)                                                                             \
-	X(commits) X(commits_synced) X(aborts) X(conflicts) X(deadlocks) X(lock_waits)              \
-	X(gets) X(gets_absent) X(iter_seeks) X(iter_steps)                                         \
-	X(log_frames) X(log_bytes) X(log_syncs)                                                    \
-	X(flushes) X(flush_bytes) X(compactions) X(compaction_bytes_read)                          \
-	X(compaction_bytes_written) X(trivial_moves) X(manifest_writes)                            \
-	X(cache_hits) X(cache_misses) X(cache_evictions) X(filter_checks) X(filter_negatives)       \
-	X(value_bytes_written) X(write_stalls) X(write_stall_us) X(damage_found)
+	X(commits)                                                                                 \
+	X(commits_synced) X(aborts) X(conflicts) X(deadlocks) X(lock_waits) X(gets) X(gets_absent) \
+		X(iter_seeks) X(iter_steps) X(log_frames) X(log_bytes) X(log_syncs) X(flushes)     \
+			X(flush_bytes) X(compactions) X(compaction_bytes_read)                     \
+				X(compaction_bytes_written) X(trivial_moves) X(manifest_writes)    \
+					X(cache_hits) X(cache_misses) X(cache_evictions)           \
+						X(filter_checks) X(filter_negatives)               \
+							X(value_bytes_written) X(write_stalls)     \
+								X(write_stall_us) X(damage_found)
 struct kv_stats {
 #define KV_COUNTER_FIELD(name) uint64_t name;
 	KV_COUNTERS(KV_COUNTER_FIELD)

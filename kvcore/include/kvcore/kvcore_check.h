@@ -16,12 +16,12 @@ extern "C" {
 /* ---- create ----------------------------------------------------------- */
 
 struct kv_create_options {
-	uint64_t size_bytes;	 /* 0: a regular file grows on demand, a device is used whole */
-	uint64_t log_size_bytes; /* 0: chosen from the size; 1 MiB to 1 GiB */
+	uint64_t size_bytes;	   /* 0: a regular file grows on demand, a device is used whole */
+	uint64_t log_size_bytes;   /* 0: chosen from the size; 1 MiB to 1 GiB */
 	uint8_t uuid[KV_UUID_LEN]; /* all zero: random */
-	const char *label;	 /* NULL: none; at most KV_LABEL_MAX bytes */
-	const char *checksum;	 /* "sha256" (NULL), "sha512-256", "blake2b" */
-	const char *compress;	 /* "snappy" (NULL), "none" */
+	const char *label;	   /* NULL: none; at most KV_LABEL_MAX bytes */
+	const char *checksum;	   /* "sha256" (NULL), "sha512-256", "blake2b" */
+	const char *compress;	   /* "snappy" (NULL), "none" */
 	const struct kv_progress *progress; /* bytes of the log zeroed */
 	const struct kv_log_sink *log;
 	struct os_env *env;
@@ -60,7 +60,7 @@ KV_API int kv_probe(const char *path, struct os_env *env, struct kv_db_info *out
 #define KV_PROBLEMS(X) /* number, name, repairable, text */                                        \
 	X(101, SUPERBLOCK_COPY, true, "a superblock copy is damaged")                              \
 	X(102, SUPERBLOCK_NONE, false, "no superblock copy is whole")                              \
-	X(103, SUPERBLOCK_STALE, true, "a superblock copy is older than the other")                 \
+	X(103, SUPERBLOCK_STALE, true, "a superblock copy is older than the other")                \
 	X(111, MANIFEST, false, "the manifest is damaged")                                         \
 	X(121, LOG_HOLE, false, "the log is damaged before its end")                               \
 	X(131, TABLE_PAGE, true, "a table page is damaged; its keys are lost")                     \
@@ -71,7 +71,7 @@ KV_API int kv_probe(const char *path, struct os_env *env, struct kv_db_info *out
 	X(141, EXTENT_OVERLAP, false, "two owners claim the same space")                           \
 	X(142, EXTENT_BOUNDS, false, "an extent lies outside the volume")                          \
 	X(151, VALUE, true, "a large value is damaged; its key is lost")                           \
-	X(152, VALUE_DANGLING, true, "a key refers to a value that is not there")                   \
+	X(152, VALUE_DANGLING, true, "a key refers to a value that is not there")                  \
 	X(153, SEGMENT_COUNT, true, "a value segment's live count is wrong")
 
 enum kv_problem_id {

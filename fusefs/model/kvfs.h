@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libkvfs: what keys mean as files. The same volume is seen in two ways: as a
+ * tree of nodes (what the daemon serves) and as an ordered map from paths to
+ * file contents (the key API). Both work on the same records, each call in one
+ * transaction of kvcore. No FUSE, no printing.
+ *
+ * Results are 0 or negative: a POSIX condition is -errno (-ENOENT, -EEXIST,
+ * -ENOTDIR, -EISDIR, -ENOTEMPTY, -ENAMETOOLONG, -EINVAL, -EFBIG, -EMLINK, -ENODATA, ...),
+ * a condition of the engine its -KV_E_* (kv_error_to_errno() maps both). Lost
+ * races are retried inside. Outputs are untouched on error.
+ *
+ * Any function may return -ENOMEM, -KV_E_CORRUPT, -KV_E_CHECKSUM; any that
+ * changes something also -KV_E_NOSPACE, -KV_E_POISONED, -KV_E_READONLY.
+ *
+ * Thread safety: all functions from any thread, unless stated.
+ */
+#ifndef KVFS_KVFS_H
+#define KVFS_KVFS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "kvcore/kvcore.h"
+#include "kvcore/kvcore_check.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KVFS_NAME_MAX	     255U		 /* bytes of one path component */
+#define KVFS_SYMLINK_MAX     4095U		 /* bytes of a target */
+#define KVFS_FILE_MAX	     (UINT64_C(1) << 62) /* bytes of a file */
+#define KVFS_LINK_MAX	     65000U		 /* names of a file */
+#define KVFS_XATTR_NAME_MAX  255U
+#define KVFS_XATTR_VALUE_MAX 65536U
+#define KVFS_XATTR_LIST_MAX  65536U /* bytes of listxattr's answer */
+#define KVFS_ROOT_INO	     1U
+
+struct kvfs;
+struct kvfs_node; /* a file, directory, symlink... that somebody looks at */
+struct kvfs_dir;  /* an open directory */
+struct kvfs_txn;  /* a transaction of the key API */
+
+/* ---- volumes ------------------------------------------------------------ */
+
+enum kvfs_flags {
+	KVFS_RDONLY = 1U << 0,
+	KVFS_SYNC = 1U << 1,	 /* every change is durable when its call returns */
+	KVFS_LAZYTIME = 1U << 2, /* changes of times alone are written when something else is, at
+				  * fsync, when the node is forgotten, and at close */
+};
+
+enum kvfs_atime { KVFS_RELATIME, KVFS_STRICTATIME, KVFS_NOATIME };
+
+struct kvfs_options {
+	unsigned flags; /* KVFS_* */
+	enum kvfs_atime atime;
+	struct kv_options kv; /* KV_OPEN_RDONLY follows from KVFS_RDONLY */
+};
+
+struct kvfs_owner {
+	uint32_t uid, gid;
+	uint32_t umask; /* taken from the modes of what is created */
+};
+
+/*
+ * Make a volume with an empty root directory. A failure leaves no volume.
+ * @root: owner of the root directory; its mode is 0755 & ~umask
+ * Return: as kv_create().
+ */
+KV_API int kvfs_mkfs(const char *path, const struct kv_create_options *options,
+		     const struct kvfs_owner *root) KV_MUST_CHECK;
+
+/*
+ * Open a volume; files that were unlinked while open at the last close or crash are
+ * swept first. Return: as kv_open(); -KV_E_NOT_A_VOLUME also for a kvcore volume
+ * without a root directory.
+ */
+KV_API int kvfs_open(const char *path, const struct kvfs_options *options, struct kvfs **out)
+	KV_MUST_CHECK;
+/* No directory or transaction is open. Nodes are forgotten. Return: as kv_close(). */
+KV_API int kvfs_close(struct kvfs *fs) KV_MUST_CHECK;
+KV_API struct kv_db *kvfs_db(struct kvfs *fs);
+/* All acknowledged changes become durable. */
+KV_API int kvfs_sync(struct kvfs *fs) KV_MUST_CHECK;
+/* Switch between read-only and read-write service (mount -o remount). -KV_E_READONLY if the volume
+ * itself was opened read-only. */
+KV_API int kvfs_set_readonly(struct kvfs *fs, bool readonly) KV_MUST_CHECK;
+
+struct kvfs_statfs {
+	uint64_t block_size; /* bytes */
+	uint64_t blocks, blocks_free, blocks_avail;
+	uint64_t files, files_free; /* estimated from the tables' entry counts and the free space */
+};
+KV_API int kvfs_statfs(struct kvfs *fs, struct kvfs_statfs *out) KV_MUST_CHECK;
+
+/* ---- attributes ---------------------------------------------------------- */
+
+/* sec is clamped to -2^31 .. 2^34 - 2^31 - 1 (1901 to 2446), as on ext4. */
+struct kvfs_time {
+	int64_t sec;
+	uint32_t nsec;
+};
+
+struct kvfs_attr {
+	uint64_t ino;
+	uint64_t size;	 /* bytes; of a symlink: of its target */
+	uint64_t blocks; /* of 512 bytes, allocated */
+	uint32_t mode;	 /* with the type */
+	uint32_t nlink;
+	uint32_t uid, gid;
+	uint32_t rdev; /* as Linux encodes it (major << 8 | minor, extended) */
+	struct kvfs_time atime, mtime, ctime, btime;
+};
+
+/* ---- nodes ---------------------------------------------------------------- */
+/*
+ * A node is (parent node, name), never a path, so a rename of a directory touches no
+ * descendant. Its number is the file id: unique, never reused. Functions that
+ * return a node add one reference; kvfs_node_forget() takes them away. A file
+ * whose last name is removed lives on until its references are gone.
+ */
+KV_API struct kvfs_node *kvfs_root(struct kvfs *fs); /* no reference; always valid */
+/* A node that has references; NULL if there is none. No reference is added. */
+KV_API struct kvfs_node *kvfs_node_by_ino(struct kvfs *fs, uint64_t ino);
+KV_API uint64_t kvfs_node_ino(const struct kvfs_node *node);
+KV_API void kvfs_node_forget(struct kvfs *fs, struct kvfs_node *node, uint64_t refs);
+/* The node's path from the root for messages, "/" first, escaped; freed by the caller. */
+KV_API int kvfs_node_path(struct kvfs *fs, struct kvfs_node *node, struct kv_buf *out)
+	KV_MUST_CHECK;
+
+/* "." and ".." are understood. -ENOENT, -ENOTDIR, -ENAMETOOLONG. */
+KV_API int kvfs_lookup(struct kvfs *fs, struct kvfs_node *dir, const char *name,
+		       struct kvfs_node **out, struct kvfs_attr *attr) KV_MUST_CHECK;
+KV_API int kvfs_getattr(struct kvfs *fs, struct kvfs_node *node, struct kvfs_attr *out)
+	KV_MUST_CHECK;
+
+enum kvfs_setattr_mask {
+	KVFS_SET_MODE = 1U << 0,
+	KVFS_SET_UID = 1U << 1,
+	KVFS_SET_GID = 1U << 2,
+	KVFS_SET_SIZE = 1U << 3,
+	KVFS_SET_ATIME = 1U << 4,
+	KVFS_SET_MTIME = 1U << 5,
+	KVFS_SET_ATIME_NOW = 1U << 6,
+	KVFS_SET_MTIME_NOW = 1U << 7,
+	KVFS_SET_CTIME = 1U << 8, /* else it becomes now */
+};
+/* One transaction. @attr: the new state (may be NULL). -EFBIG, -EISDIR, -EINVAL (size of a device).
+ */
+KV_API int kvfs_setattr(struct kvfs *fs, struct kvfs_node *node, unsigned mask,
+			const struct kvfs_attr *values, struct kvfs_attr *attr) KV_MUST_CHECK;
+
+KV_API int kvfs_readlink(struct kvfs *fs, struct kvfs_node *node, struct kv_buf *target)
+	KV_MUST_CHECK;
+
+/*
+ * Create. A set-group-id directory gives its group to what is made in it (and the bit to
+ * directories). -EEXIST, -ENOENT (the directory was removed), -ENAMETOOLONG, -EINVAL ("", ".",
+ * "..", a slash), -EMLINK. mknod makes regular files, fifos, sockets and devices.
+ */
+KV_API int kvfs_mknod(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_t mode,
+		      uint32_t rdev, const struct kvfs_owner *owner, struct kvfs_node **out,
+		      struct kvfs_attr *attr) KV_MUST_CHECK;
+KV_API int kvfs_mkdir(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_t mode,
+		      const struct kvfs_owner *owner, struct kvfs_node **out,
+		      struct kvfs_attr *attr) KV_MUST_CHECK;
+KV_API int kvfs_symlink(struct kvfs *fs, struct kvfs_node *dir, const char *name,
+			const char *target, const struct kvfs_owner *owner, struct kvfs_node **out,
+			struct kvfs_attr *attr) KV_MUST_CHECK;
+/* A further name. A node without any name can get one too. -EPERM (a directory), -EMLINK. */
+KV_API int kvfs_link(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *dir,
+		     const char *name, struct kvfs_node **out, struct kvfs_attr *attr)
+	KV_MUST_CHECK;
+KV_API int kvfs_unlink(struct kvfs *fs, struct kvfs_node *dir, const char *name) KV_MUST_CHECK;
+KV_API int kvfs_rmdir(struct kvfs *fs, struct kvfs_node *dir, const char *name) KV_MUST_CHECK;
+
+enum kvfs_rename_flags { KVFS_RENAME_NOREPLACE = 1U << 0, KVFS_RENAME_EXCHANGE = 1U << 1 };
+/*
+ * Of a directory: one record moves, at the same cost whatever is in it.
+ * -EEXIST, -ENOTEMPTY, -EISDIR, -ENOTDIR, -EINVAL (into itself; unknown flags).
+ */
+KV_API int kvfs_rename(struct kvfs *fs, struct kvfs_node *from_dir, const char *from,
+		       struct kvfs_node *to_dir, const char *to, unsigned flags) KV_MUST_CHECK;
+
+/* ---- contents -------------------------------------------------------------- */
+
+/* Up to @len bytes into @out (replaced), fewer at the end of the file. Updates atime by option. */
+KV_API int kvfs_read(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len,
+		     struct kv_buf *out) KV_MUST_CHECK;
+/*
+ * All of @data in one transaction, up to KVFS_WRITE_MAX bytes. -EFBIG, -EISDIR.
+ * @sync: durable on return.
+ */
+#define KVFS_WRITE_MAX (1024U * 1024)
+KV_API int kvfs_write(struct kvfs *fs, struct kvfs_node *node, uint64_t off, struct kv_slice data,
+		      bool sync) KV_MUST_CHECK;
+/*
+ * @mode: FALLOC_FL_* of fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE (with or
+ * without KEEP_SIZE); others -EOPNOTSUPP. Allocating checks that the volume has the room now.
+ */
+KV_API int kvfs_fallocate(struct kvfs *fs, struct kvfs_node *node, int mode, uint64_t off,
+			  uint64_t len) KV_MUST_CHECK;
+/* @whence: SEEK_DATA or SEEK_HOLE. -ENXIO. */
+KV_API int kvfs_lseek(struct kvfs *fs, struct kvfs_node *node, uint64_t off, int whence,
+		      uint64_t *out) KV_MUST_CHECK;
+/* Copies up to @len bytes (fewer at the end of the source, or in large copies); whole chunks by
+ * reference where the engine can. */
+KV_API int kvfs_copy_range(struct kvfs *fs, struct kvfs_node *from, uint64_t from_off,
+			   struct kvfs_node *to, uint64_t to_off, uint64_t len, uint64_t *copied)
+	KV_MUST_CHECK;
+/* Durable with everything before it; flushes lazy times of the node. */
+KV_API int kvfs_fsync(struct kvfs *fs, struct kvfs_node *node, bool data_only) KV_MUST_CHECK;
+
+/* ---- extended attributes ----------------------------------------------------- */
+
+/* @flags: XATTR_CREATE, XATTR_REPLACE. -EEXIST, -ENODATA, -E2BIG, -ERANGE (name), -ENOSPC. */
+KV_API int kvfs_setxattr(struct kvfs *fs, struct kvfs_node *node, const char *name,
+			 struct kv_slice value, int flags) KV_MUST_CHECK;
+KV_API int kvfs_getxattr(struct kvfs *fs, struct kvfs_node *node, const char *name,
+			 struct kv_buf *value) KV_MUST_CHECK;
+/* NUL-terminated names one after the other. */
+KV_API int kvfs_listxattr(struct kvfs *fs, struct kvfs_node *node, struct kv_buf *names)
+	KV_MUST_CHECK;
+KV_API int kvfs_removexattr(struct kvfs *fs, struct kvfs_node *node, const char *name)
+	KV_MUST_CHECK;
+
+/* ---- directories --------------------------------------------------------------- */
+
+struct kvfs_dirent {
+	const char *name; /* NUL-terminated, borrowed for the call */
+	uint64_t ino;
+	uint32_t type;		      /* mode & S_IFMT */
+	uint64_t cookie;	      /* continue after this entry */
+	const struct kvfs_attr *attr; /* only if asked for */
+	struct kvfs_node *node;	      /* only if asked for; referenced if the callback takes it */
+};
+
+/* Adds a reference to the node until closed. */
+KV_API int kvfs_dir_open(struct kvfs *fs, struct kvfs_node *node, struct kvfs_dir **out)
+	KV_MUST_CHECK;
+KV_API void kvfs_dir_close(struct kvfs_dir *dir);
+/*
+ * Call @emit for each entry after @cookie (0: from the start, which reads afresh), "." and ".."
+ * first, then by name, until it returns nonzero: an entry it refused comes again. Every entry that
+ * was there throughout comes exactly once; a cookie stays valid while the directory is open,
+ * whatever is added or removed. @plus: with attributes and nodes (not for "." and ".."); the node's
+ * reference is the callback's if it returned 0. Thread safety: one thread at a time per @dir.
+ */
+KV_API int kvfs_dir_read(struct kvfs_dir *dir, uint64_t cookie, bool plus,
+			 int (*emit)(void *ctx, const struct kvfs_dirent *entry), void *ctx)
+	KV_MUST_CHECK;
+
+/* ---- key API --------------------------------------------------------------------- */
+/*
+ * A key is a path without a leading slash: components of 1 to 255 bytes, separated
+ * by '/', none of them "." or "..", no NUL. -EINVAL otherwise, -ENAMETOOLONG. A key
+ * is the content of a regular file; symlinks are not followed (-ELOOP as a component, -EINVAL as a
+ * key). A key where a directory is: -EISDIR; below a file: -ENOTDIR.
+ */
+
+/* -KV_E_NOTFOUND if there is no such key. */
+KV_API int kvfs_key_get(struct kvfs *fs, struct kv_slice key, struct kv_buf *value) KV_MUST_CHECK;
+/* Makes missing parents, and the file with mode 0644, owned by @owner (NULL: the process). Replaces
+ * the content at one instant; attributes of an existing file other than its times stay. */
+KV_API int kvfs_key_put(struct kvfs *fs, struct kv_slice key, struct kv_slice value,
+			const struct kvfs_owner *owner) KV_MUST_CHECK;
+/* Removes the file; its directories stay. -KV_E_NOTFOUND. */
+KV_API int kvfs_key_delete(struct kvfs *fs, struct kv_slice key) KV_MUST_CHECK;
+
+struct kvfs_scan {
+	struct kv_slice prefix; /* of the path, not only at a slash; empty: all */
+	struct kv_slice from;	/* first key; empty: no bound */
+	struct kv_slice to;	/* first key not wanted; empty: no bound */
+	bool keys_only;		/* values are not read */
+};
+/* One snapshot; regular files in path order ('/' sorts before every other byte). @emit: nonzero
+ * stops and is returned if negative, else 0 is. */
+KV_API int kvfs_key_scan(struct kvfs *fs, const struct kvfs_scan *scan,
+			 int (*emit)(void *ctx, struct kv_slice key, struct kv_slice value),
+			 void *ctx) KV_MUST_CHECK;
+
+/* Several of the above at one instant. Snapshot isolation; thread safety: one thread per
+ * transaction. Lost races surface here: -KV_E_CONFLICT, -KV_E_DEADLOCK: abort and do it again. */
+KV_API int kvfs_txn_begin(struct kvfs *fs, const struct kvfs_owner *owner, struct kvfs_txn **out)
+	KV_MUST_CHECK;
+KV_API int kvfs_txn_get(struct kvfs_txn *txn, struct kv_slice key, struct kv_buf *value)
+	KV_MUST_CHECK;
+KV_API int kvfs_txn_put(struct kvfs_txn *txn, struct kv_slice key, struct kv_slice value)
+	KV_MUST_CHECK;
+KV_API int kvfs_txn_delete(struct kvfs_txn *txn, struct kv_slice key) KV_MUST_CHECK;
+KV_API int kvfs_txn_scan(struct kvfs_txn *txn, const struct kvfs_scan *scan,
+			 int (*emit)(void *ctx, struct kv_slice key, struct kv_slice value),
+			 void *ctx) KV_MUST_CHECK;
+KV_API int kvfs_txn_commit(struct kvfs_txn *txn, bool sync)
+	KV_MUST_CHECK; /* released in any case */
+KV_API void kvfs_txn_abort(struct kvfs_txn *txn);
+
+/* ---- bulk load and check -------------------------------------------------------------- */
+
+/*
+ * Copy the tree at the host's path @from into the root directory: contents with their holes, hard
+ * links, symlinks, special files, xattrs, owners, modes, times. Meant for a fresh volume; not
+ * atomic.
+ * @failed: receives the host path on which it failed (freed by the caller); may be NULL
+ */
+KV_API int kvfs_import(struct kvfs *fs, const char *from, const struct kv_progress *progress,
+		       struct kv_buf *failed) KV_MUST_CHECK;
+
+/* Findings of the file layer; numbers never change. */
+#define KVFS_PROBLEMS(X) /* number, name, text */                                                  \
+	X(201, RECORD, "a record cannot be decoded")                                               \
+	X(202, NO_PARENT, "a key is not reachable from the root directory")                        \
+	X(203, LINK_COUNT, "a link count is wrong")                                                \
+	X(204, DANGLING_LINK, "a name refers to a file that is not there")                         \
+	X(205, PREFIX_TWICE, "two directories have the same prefix")                               \
+	X(206, PREFIX_RECORD, "a prefix record does not match its directory")                      \
+	X(207, CHUNK_RANGE, "a chunk lies outside its file")                                       \
+	X(208, CHUNK_NO_FILE, "a chunk belongs to no file")                                        \
+	X(209, XATTR_NO_FILE, "an extended attribute belongs to no file")                          \
+	X(210, ID_TWICE, "two files have the same id")                                             \
+	X(211, ORPHAN, "a file without a name was left open")                                      \
+	X(212, INODE_NO_NAME, "a linked file has no name")                                         \
+	X(213, ID_RESERVED, "a file id is beyond the next free one")                               \
+	X(214, BLOCK_COUNT, "a file's allocated size is wrong")                                    \
+	X(215, ROOT, "the root directory is missing or damaged")
+
+enum kvfs_problem_id {
+#define KVFS_PROBLEM_ENUM(number, name, text) KVFS_PROBLEM_##name = (number),
+	KVFS_PROBLEMS(KVFS_PROBLEM_ENUM)
+#undef KVFS_PROBLEM_ENUM
+};
+
+struct kvfs_problem {
+	enum kvfs_problem_id id;
+	const char *text; /* one line with the path or id, escaped; borrowed */
+	bool repaired;
+};
+
+struct kvfs_check_options {
+	bool repair; /* mend what can be, in one transaction at the end; the volume is opened for
+			writing */
+	void (*found)(void *ctx, const struct kvfs_problem *problem);
+	void *ctx;
+	const struct kv_progress *progress; /* entries */
+	const struct kv_log_sink *log;
+};
+struct kvfs_check_result {
+	uint64_t problems, repaired;
+	uint64_t files, directories, symlinks, others, links, chunks, bytes;
+};
+/* Check the file layer of a volume whose engine layer kv_verify() found whole. */
+KV_API int kvfs_check(const char *path, const struct kvfs_check_options *options,
+		      struct kvfs_check_result *result) KV_MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -19,7 +19,8 @@ struct cursor {
 
 static inline struct cursor cursor_of(struct kv_slice s)
 {
-	return (struct cursor){s.data, s.data + s.len, false};
+	/* Not even 0 may be added to a null pointer. */
+	return (struct cursor){s.data, s.len ? s.data + s.len : s.data, false};
 }
 
 static inline size_t cursor_left(const struct cursor *c)

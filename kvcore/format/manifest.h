@@ -75,10 +75,15 @@ struct manifest {
 };
 
 void manifest_fini(struct manifest *m);
+/*
+ * Replaces the content of @out. Checks what manifest_decode() checks, so that no
+ * manifest is written that could not be read.
+ * Return: 0, -KV_E_INVALID, -ENOMEM; @out is unchanged on error.
+ */
 int manifest_encode(const struct manifest *m, struct kv_buf *out) KV_MUST_CHECK;
 /*
  * Decode bytes whose checksum has been verified; still trusts nothing.
- * Return: 0, -KV_E_CORRUPT, -ENOMEM.
+ * Return: 0, -KV_E_CORRUPT, -KV_E_VERSION (a newer manifest), -ENOMEM.
  */
 int manifest_decode(struct kv_slice in, struct manifest *out) KV_MUST_CHECK;
 

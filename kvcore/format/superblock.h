@@ -29,7 +29,10 @@ struct superblock {
 	struct extent manifest_extents[MANIFEST_EXTENTS_MAX];
 };
 
-/* @sha256: an object of CHECKSUM_SHA256, whatever the volume's own algorithm. */
+/*
+ * @sha256: an object of CHECKSUM_SHA256, whatever the volume's own algorithm.
+ * Return: 0, -KV_E_INVALID (superblock_decode() would refuse it), or as checksum_compute().
+ */
 int superblock_encode(const struct superblock *sb, struct checksum *sha256,
 		      struct superblock_disk *out) KV_MUST_CHECK;
 

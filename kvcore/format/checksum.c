@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Checksums through OpenSSL's EVP, the only file that includes its headers.
+ * Fetching a digest and creating a context cost more than hashing a log frame,
+ * so the digest is fetched once and contexts are reused. A slot holds a context
+ * that nobody uses, or nothing; it is taken and given back with one atomic
+ * exchange each, so no thread waits. Threads begin at different slots, and find
+ * the context that they used last in their cache.
+ */
+#include "kvcore/format/checksum.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvcore/base/base.h"
+#include "kvcore/base/hash.h"
+
+#define CHECKSUM_SLOTS 16U
+
+struct checksum_slot {
+	_Alignas(64) _Atomic(EVP_MD_CTX *) ctx; /* a cache line each */
+};
+
+struct checksum {
+	EVP_MD *md; /* [const] */
+	struct checksum_slot slots[CHECKSUM_SLOTS];
+};
+
+struct checksum_info {
+	enum checksum_algo algo;
+	const char *name;
+	const char *evp_name;
+};
+
+static const struct checksum_info checksum_infos[] = {
+	{CHECKSUM_SHA256, "sha256", "SHA256"},
+	{CHECKSUM_SHA512_256, "sha512-256", "SHA512-256"},
+	{CHECKSUM_BLAKE2B, "blake2b", "BLAKE2B-512"},
+};
+
+static const struct checksum_info *checksum_info_find(unsigned algo)
+{
+	for (size_t i = 0; i < KV_ARRAY_COUNT(checksum_infos); i++) {
+		if ((unsigned)checksum_infos[i].algo == algo)
+			return &checksum_infos[i];
+	}
+	return NULL;
+}
+
+int checksum_algo_by_name(const char *name, enum checksum_algo *out)
+{
+	for (size_t i = 0; i < KV_ARRAY_COUNT(checksum_infos); i++) {
+		if (!strcmp(checksum_infos[i].name, name)) {
+			*out = checksum_infos[i].algo;
+			return 0;
+		}
+	}
+	return -KV_E_INVALID;
+}
+
+const char *checksum_algo_name(unsigned algo)
+{
+	const struct checksum_info *info = checksum_info_find(algo);
+
+	return info ? info->name : NULL;
+}
+
+int checksum_new(enum checksum_algo algo, struct checksum **out)
+{
+	const struct checksum_info *info = checksum_info_find((unsigned)algo);
+	struct checksum *c;
+
+	if (!info)
+		return -KV_E_FEATURE;
+	c = aligned_alloc(_Alignof(struct checksum), sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->md = EVP_MD_fetch(NULL, info->evp_name, NULL);
+	for (size_t i = 0; i < CHECKSUM_SLOTS; i++)
+		atomic_init(&c->slots[i].ctx, NULL);
+	if (!c->md || EVP_MD_get_size(c->md) < (int)CHECKSUM_LEN) {
+		ERR_clear_error();
+		checksum_free(c);
+		return -KV_E_FEATURE;
+	}
+	*out = c;
+	return 0;
+}
+
+void checksum_free(struct checksum *c)
+{
+	if (!c)
+		return;
+	for (size_t i = 0; i < CHECKSUM_SLOTS; i++)
+		EVP_MD_CTX_free(atomic_load(&c->slots[i].ctx));
+	EVP_MD_free(c->md);
+	free(c);
+}
+
+/* Thread-local memory has an address of its own in each thread. */
+static size_t checksum_first_slot(void)
+{
+	static _Thread_local char here;
+
+	return hash_u64((uintptr_t)&here) % CHECKSUM_SLOTS;
+}
+
+/* Acquire pairs with the release in checksum_put(): the context's last use comes before ours. */
+static EVP_MD_CTX *checksum_take(struct checksum *c)
+{
+	size_t first = checksum_first_slot();
+
+	for (size_t i = 0; i < CHECKSUM_SLOTS; i++) {
+		struct checksum_slot *slot = &c->slots[(first + i) % CHECKSUM_SLOTS];
+		EVP_MD_CTX *ctx;
+
+		if (!atomic_load_explicit(&slot->ctx, memory_order_relaxed))
+			continue;
+		ctx = atomic_exchange_explicit(&slot->ctx, NULL, memory_order_acquire);
+		if (ctx)
+			return ctx;
+	}
+	return EVP_MD_CTX_new();
+}
+
+static void checksum_put(struct checksum *c, EVP_MD_CTX *ctx)
+{
+	size_t first = checksum_first_slot();
+
+	for (size_t i = 0; i < CHECKSUM_SLOTS; i++) {
+		struct checksum_slot *slot = &c->slots[(first + i) % CHECKSUM_SLOTS];
+		EVP_MD_CTX *none = NULL;
+
+		if (atomic_compare_exchange_strong_explicit(
+			    &slot->ctx, &none, ctx, memory_order_release, memory_order_relaxed))
+			return;
+	}
+	EVP_MD_CTX_free(ctx);
+}
+
+int checksum_compute(struct checksum *c, const struct kv_slice *parts, size_t part_count,
+		     uint8_t sum[CHECKSUM_LEN])
+{
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	EVP_MD_CTX *ctx = checksum_take(c);
+	int ok;
+
+	if (!ctx) {
+		ERR_clear_error();
+		return -ENOMEM;
+	}
+	ok = EVP_DigestInit_ex2(ctx, c->md, NULL);
+	for (size_t i = 0; ok && i < part_count; i++)
+		ok = EVP_DigestUpdate(ctx, parts[i].data, parts[i].len);
+	if (ok)
+		ok = EVP_DigestFinal_ex(ctx, digest, NULL);
+	if (!ok) {
+		/* Drained, or another user of OpenSSL in this thread would find our error. */
+		ERR_clear_error();
+		EVP_MD_CTX_free(ctx);
+		return -EIO;
+	}
+	checksum_put(c, ctx);
+	memcpy(sum, digest, CHECKSUM_LEN);
+	return 0;
+}
+
+int checksum_verify(struct checksum *c, struct kv_slice data, const uint8_t sum[CHECKSUM_LEN])
+{
+	uint8_t want[CHECKSUM_LEN];
+	int err = checksum_compute(c, &data, 1, want);
+
+	if (err)
+		return err;
+	return memcmp(want, sum, CHECKSUM_LEN) ? -KV_E_CHECKSUM : 0;
+}

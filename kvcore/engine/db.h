@@ -55,7 +55,9 @@ struct counters {
 #define COUNT(db, name, n)                                                                         \
 	atomic_fetch_add_explicit(&(db)->counters.name, (n), memory_order_relaxed)
 
+struct writeset;
 struct commit_queue; /* commit.c */
+struct named;	     /* named.c */
 struct background;   /* background.c */
 
 struct kv_db {
@@ -66,6 +68,7 @@ struct kv_db {
 	struct kv_log_sink sink;
 	const struct kv_log_sink *log; /* NULL or &sink */
 	bool readonly;
+	uint8_t uuid[KV_UUID_LEN];
 	struct checksum *checksum; /* the volume's algorithm */
 	struct checksum *sha256;
 	struct cache *cache;
@@ -74,10 +77,12 @@ struct kv_db {
 	struct versions *versions;
 	struct values *values;
 	struct wal *wal; /* NULL if readonly */
+	uint64_t wal_size;
 	struct lock_manager *locks;
 	struct snapshots *snapshots;
 	struct commit_queue *commits;
 	struct background *background; /* NULL if readonly */
+	struct named *named;
 
 	struct os_mutex mu;		       /* OS_RANK_DB */
 	struct os_cond changed;		       /* any of the following */
@@ -105,8 +110,55 @@ void view_install(void *db, struct version *v, void *cookie);
 /* One point read through all layers. Value refs are resolved. @seq may be NULL. */
 int view_get_key(struct kv_db *db, struct view *v, struct kv_slice ikey, kv_seq max_seq,
 		 struct kv_buf *value, kv_seq *seq) KV_MUST_CHECK;
-/* Newest seq of any version of the ikey, or of a range delete over it; 0 if none. */
-int view_newest_seq(struct view *v, struct kv_slice ikey, kv_seq *seq) KV_MUST_CHECK;
+/* Is there a version of the ikey, or a range delete over it, newer than @floor? */
+int view_changed_after(struct view *v, struct kv_slice ikey, kv_seq floor, bool *changed)
+	KV_MUST_CHECK;
+
+/* commit.c */
+int commit_queue_new(kv_seq last_seq, struct commit_queue **out) KV_MUST_CHECK;
+void commit_queue_free(struct commit_queue *q);
+/*
+ * Log and apply a writeset as one commit; visible on return. Its large values now belong
+ * to the log. @flags: KV_COMMIT_*; does not wait for a sync.
+ * @seq, @end: its number, and the LSN that a sync must reach
+ * Return: 0, -KV_E_TOO_BIG, -KV_E_NOSPACE, -KV_E_POISONED, -KV_E_UNKNOWN_OUTCOME, -ENOMEM.
+ */
+int commit_submit(struct kv_db *db, struct writeset *w, unsigned flags, kv_seq *seq, uint64_t *end)
+	KV_MUST_CHECK;
+/* Make everything up to @lsn durable. Return: 0, -KV_E_POISONED. */
+int commit_sync(struct kv_db *db, uint64_t lsn) KV_MUST_CHECK;
+/* Freeze the active memtable, if it holds anything. Return: 0, -ENOMEM, -KV_E_POISONED,
+ * -KV_E_NOSPACE. */
+int commit_rotate(struct kv_db *db) KV_MUST_CHECK;
+
+/* recover.c */
+struct recovery {
+	struct wal_position end; /* where the log goes on */
+	uint64_t epoch;		 /* highest seen */
+	kv_seq last_seq;
+	uint64_t frames;
+	bool cut; /* commits that were never durable lacked their values and were left out */
+};
+/*
+ * Replay the log into db->view's active memtable, flushing full ones unless
+ * read-only. Return: 0, -KV_E_CORRUPT (a hole in the log, a malformed record), ...
+ */
+int recover_log(struct kv_db *db, const struct wal_options *options, const struct manifest *m,
+		struct recovery *out) KV_MUST_CHECK;
+
+/* background.c */
+int background_start(struct kv_db *db) KV_MUST_CHECK;
+/* Stops the threads; what they were doing is finished or abandoned soundly. */
+void background_stop(struct kv_db *db);
+/* How long a commit should wait now so that flush and compaction keep up, microseconds. */
+unsigned background_pace_us(struct kv_db *db);
+/* Wait until no memtable is frozen. Return: 0 or why flushing fails. */
+int background_wait_flushed(struct kv_db *db) KV_MUST_CHECK;
+
+/* named.c */
+int named_load(struct kv_db *db) KV_MUST_CHECK;
+void named_free(struct kv_db *db);
+size_t named_count(struct kv_db *db);
 
 /* flush.c */
 /*

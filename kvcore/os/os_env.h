@@ -57,6 +57,8 @@ struct os_volume_ops {
 	 * is undefined afterwards. Failure is harmless and not reported. */
 	void (*discard)(struct os_volume *v, uint64_t off, uint64_t len);
 	bool (*is_device)(struct os_volume *v);
+	/* Bytes by which a regular file could grow now; 0 for a device. */
+	int (*host_free)(struct os_volume *v, uint64_t *bytes);
 	int (*close)(struct os_volume *v);
 };
 

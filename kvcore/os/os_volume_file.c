@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "kvcore/base/base.h"
@@ -224,6 +225,21 @@ static bool volume_file_is_device(struct os_volume *v)
 	return volume_file(v)->device;
 }
 
+static int volume_file_host_free(struct os_volume *v, uint64_t *bytes)
+{
+	struct volume_file *f = volume_file(v);
+	struct statvfs st;
+
+	if (f->device) {
+		*bytes = 0;
+		return 0;
+	}
+	if (fstatvfs(f->fd, &st))
+		return -errno;
+	*bytes = (uint64_t)st.f_bavail * st.f_frsize;
+	return 0;
+}
+
 /* close() releases the descriptor even when it fails, EINTR included: no retry. */
 static int volume_file_close(struct os_volume *v)
 {
@@ -248,6 +264,7 @@ static const struct os_volume_ops volume_file_ops = {
 	.shrink = volume_file_shrink,
 	.discard = volume_file_discard,
 	.is_device = volume_file_is_device,
+	.host_free = volume_file_host_free,
 	.close = volume_file_close,
 };
 

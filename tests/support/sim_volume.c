@@ -74,6 +74,8 @@ static int sim_read(struct os_volume *v, uint64_t off, void *buf, size_t len, un
 		err = 0;
 	if (verdict == DO_IT && !(off <= h->disk->size && len <= h->disk->size - off))
 		err = -KV_E_CORRUPT;
+	else if (verdict == DO_IT && (flags & OS_IO_DIRECT))
+		sim_disk_read_direct(h->disk, off, buf, len);
 	else if (verdict == DO_IT)
 		sim_disk_read(h->disk, off, buf, len);
 	os_mutex_unlock(&h->env->mu);
@@ -246,6 +248,13 @@ static int sim_close(struct os_volume *v)
 	return 0;
 }
 
+static int sim_host_free(struct os_volume *v, uint64_t *bytes)
+{
+	(void)v;
+	*bytes = UINT64_C(1) << 40;
+	return 0;
+}
+
 const struct os_volume_ops sim_volume_ops = {
 	.read = sim_read,
 	.write = sim_write,
@@ -255,5 +264,6 @@ const struct os_volume_ops sim_volume_ops = {
 	.shrink = sim_shrink,
 	.discard = sim_discard,
 	.is_device = sim_is_device,
+	.host_free = sim_host_free,
 	.close = sim_close,
 };

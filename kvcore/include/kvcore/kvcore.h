@@ -142,7 +142,7 @@ KV_API int kv_txn_begin(struct kv_db *db, const struct kv_txn_options *options, 
  * @txn:      open transaction; its own uncommitted writes are visible
  * @keyspace: 1 to KV_KEYSPACE_MAX
  * @key:      1 to KV_KEY_MAX bytes, may contain NUL; borrowed for the call
- * @value:    receives a copy (its former content is replaced, its memory reused);
+ * @value:    receives a copy (its former content is lost, also on error; its memory is reused);
  *            freed by the caller with kv_buf_free(); NULL only asks whether the key is there
  *
  * Return: 0, -KV_E_NOTFOUND, -KV_E_INVALID.
@@ -217,7 +217,8 @@ KV_API int kv_txn_savepoint(struct kv_txn *txn, unsigned *out) KV_MUST_CHECK;
 KV_API int kv_txn_rollback_to(struct kv_txn *txn, unsigned savepoint) KV_MUST_CHECK;
 
 enum kv_commit_flags {
-	KV_COMMIT_SYNC = 1U << 0, /* return only when durable against power loss */
+	KV_COMMIT_SYNC = 1U << 0,    /* return only when durable against power loss */
+	KV_COMMIT_RESERVE = 1U << 1, /* it frees more than it takes: allowed on a full volume */
 };
 
 /**
@@ -438,14 +439,14 @@ KV_API int kv_get_info(struct kv_db *db, struct kv_db_info *out) KV_MUST_CHECK;
 /* Counters since open; all monotonic. */
 #define KV_COUNTERS(X)                                                                             \
 	X(commits)                                                                                 \
-	X(commits_synced) X(aborts) X(conflicts) X(deadlocks) X(lock_waits) X(gets) X(gets_absent) \
-		X(iter_seeks) X(iter_steps) X(log_frames) X(log_bytes) X(log_syncs) X(flushes)     \
-			X(flush_bytes) X(compactions) X(compaction_bytes_read)                     \
-				X(compaction_bytes_written) X(trivial_moves) X(manifest_writes)    \
-					X(cache_hits) X(cache_misses) X(cache_evictions)           \
-						X(filter_checks) X(filter_negatives)               \
-							X(value_bytes_written) X(write_stalls)     \
-								X(write_stall_us) X(damage_found)
+	X(commits_synced)                                                                          \
+	X(aborts) X(conflicts) X(deadlocks) X(lock_waits) X(gets) X(gets_absent) X(iter_seeks)     \
+		X(iter_steps) X(log_frames) X(log_bytes) X(log_syncs) X(flushes) X(flush_bytes)    \
+			X(compactions) X(compaction_bytes_read) X(compaction_bytes_written)        \
+				X(trivial_moves) X(manifest_writes) X(cache_hits) X(cache_misses)  \
+					X(cache_evictions) X(filter_checks) X(filter_negatives)    \
+						X(value_bytes_written) X(write_stalls)             \
+							X(write_stall_us) X(damage_found)
 struct kv_stats {
 #define KV_COUNTER_FIELD(name) uint64_t name;
 	KV_COUNTERS(KV_COUNTER_FIELD)

@@ -43,6 +43,15 @@ struct kv_create_options {
  */
 KV_API int kv_create(const char *path, const struct kv_create_options *options) KV_MUST_CHECK;
 
+/**
+ * kv_wipe() - erase both superblock copies, durably, so that no volume is left
+ *
+ * For a maker that failed after kv_create(). The rest of the content stays.
+ *
+ * Return: 0, -KV_E_IN_USE or the -errno of the host.
+ */
+KV_API int kv_wipe(const char *path, struct os_env *env) KV_MUST_CHECK;
+
 /* ---- look ------------------------------------------------------------- */
 
 /**

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The database's threads: one flushes frozen memtables, one compacts, one makes
+ * unsynced commits durable every commit_interval_ms. They sleep on db->changed,
+ * which the leader signals when it freezes a memtable and view_install() when a
+ * version changed.
+ *
+ * A failure that can pass (no space, no memory) is remembered in
+ * db->background_error, so that writers get it instead of waiting, and tried
+ * again; a poisoned log ends the work until the volume is opened again.
+ *
+ * Pacing: the compaction debt (0 to 1000) slows commits down smoothly, from
+ * nothing at PACE_FROM to PACE_MAX_US at 1000, so that writers meet compaction's speed
+ * before they would have to stop.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "kvcore/base/base.h"
+#include "kvcore/base/logmsg.h"
+#include "kvcore/engine/db.h"
+
+#define PACE_FROM     500U
+#define PACE_MAX_US   5000U
+#define RETRY_MS      500U
+#define IDLE_MS	      1000U
+#define DAMAGE_IDLE_S 60U
+
+struct background {
+	struct os_thread flusher;
+	struct os_thread compactor;
+	struct os_thread timer;
+	unsigned started;      /* threads, in the order above */
+	_Atomic unsigned debt; /* 0 to 1000, refreshed after each piece of work */
+};
+
+static bool closing(struct kv_db *db)
+{
+	bool yes;
+
+	os_mutex_lock(&db->mu);
+	yes = db->closing;
+	os_mutex_unlock(&db->mu);
+	return yes;
+}
+
+/* Sleep until something changed, at most @ms. */
+static void idle(struct kv_db *db, unsigned ms)
+{
+	os_mutex_lock(&db->mu);
+	if (!db->closing)
+		os_cond_timedwait(&db->changed, &db->mu, ms);
+	os_mutex_unlock(&db->mu);
+}
+
+/* Sleep for @ms whatever changes, unless closing. */
+static void back_off(struct kv_db *db, unsigned ms)
+{
+	uint64_t until = os_monotonic_ns(db->env) + (uint64_t)ms * 1000000;
+
+	os_mutex_lock(&db->mu);
+	while (!db->closing && os_monotonic_ns(db->env) < until)
+		os_cond_timedwait(&db->changed, &db->mu, 50);
+	os_mutex_unlock(&db->mu);
+}
+
+static void set_error(struct kv_db *db, int err)
+{
+	os_mutex_lock(&db->mu);
+	if (err != db->background_error) {
+		db->background_error = err;
+		os_cond_broadcast(&db->changed);
+	}
+	os_mutex_unlock(&db->mu);
+}
+
+static void refresh_debt(struct kv_db *db)
+{
+	atomic_store_explicit(&db->background->debt, compaction_debt(db), memory_order_relaxed);
+}
+
+/* ---- flush ------------------------------------------------------------------------- */
+
+/* The oldest frozen memtable, referenced; false if there is none. */
+static bool next_frozen(struct kv_db *db, struct frozen *out)
+{
+	bool any;
+
+	os_mutex_lock(&db->mu);
+	any = db->frozen_count > 0;
+	if (any) {
+		*out = db->frozen[0];
+		memtable_ref(out->memtable);
+	}
+	os_mutex_unlock(&db->mu);
+	return any;
+}
+
+static int flush_one(struct kv_db *db, const struct frozen *f)
+{
+	int err = flush_memtable(db, f);
+
+	if (!err)
+		err = values_reap(db->values);
+	set_error(db, err);
+	refresh_debt(db);
+	return err;
+}
+
+static void run_flusher(void *arg)
+{
+	struct kv_db *db = arg;
+	struct frozen f;
+	int err;
+
+	while (!closing(db)) {
+		if (wal_poisoned(db->wal)) {
+			back_off(db, IDLE_MS);
+			continue;
+		}
+		if (!next_frozen(db, &f)) {
+			idle(db, IDLE_MS);
+			continue;
+		}
+		err = flush_one(db, &f);
+		memtable_unref(f.memtable);
+		if (err) {
+			logmsg(db->log, KV_LOG_WARN, "flush: failed, will try again: %s",
+			       kv_strerror(err));
+			back_off(db, RETRY_MS);
+		}
+	}
+}
+
+/* ---- compaction ------------------------------------------------------------------------ */
+
+static void run_compactor(void *arg)
+{
+	struct kv_db *db = arg;
+	bool did;
+	int err;
+
+	while (!closing(db)) {
+		did = false;
+		err = wal_poisoned(db->wal) ? 0 : compaction_step(db, &did);
+		if (!err && did)
+			err = values_reap(db->values);
+		refresh_debt(db);
+		if (err && err != -KV_E_INTERRUPTED) {
+			logmsg(db->log, err == -KV_E_NOSPACE ? KV_LOG_INFO : KV_LOG_WARN,
+			       "compaction: failed, will try again: %s", kv_strerror(err));
+			back_off(db, err == -KV_E_CORRUPT || err == -KV_E_CHECKSUM
+					     ? DAMAGE_IDLE_S * 1000
+					     : RETRY_MS);
+		} else if (!did) {
+			idle(db, IDLE_MS);
+		}
+	}
+}
+
+/* ---- commit interval --------------------------------------------------------------------- */
+
+static void run_timer(void *arg)
+{
+	struct kv_db *db = arg;
+	uint64_t end;
+	int err;
+
+	while (!closing(db)) {
+		back_off(db, db->options.commit_interval_ms);
+		end = wal_end_lsn(db->wal);
+		if (wal_poisoned(db->wal) || end <= wal_durable_lsn(db->wal))
+			continue;
+		err = commit_sync(db, end);
+		if (err)
+			logmsg(db->log, KV_LOG_ERROR, "log: sync failed, now read-only: %s",
+			       kv_strerror(wal_poisoned(db->wal)));
+	}
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+int background_start(struct kv_db *db)
+{
+	struct background *b = calloc(1, sizeof(*b));
+	int err;
+
+	if (!b)
+		return -ENOMEM;
+	db->background = b;
+	refresh_debt(db);
+	err = os_thread_start(&b->flusher, "kv-flush", run_flusher, db);
+	b->started += !err;
+	if (!err) {
+		err = os_thread_start(&b->compactor, "kv-compact", run_compactor, db);
+		b->started += !err;
+	}
+	if (!err) {
+		err = os_thread_start(&b->timer, "kv-commit", run_timer, db);
+		b->started += !err;
+	}
+	if (err)
+		background_stop(db);
+	return err;
+}
+
+void background_stop(struct kv_db *db)
+{
+	struct background *b = db->background;
+
+	if (!b)
+		return;
+	os_mutex_lock(&db->mu);
+	db->closing = true;
+	os_cond_broadcast(&db->changed);
+	os_mutex_unlock(&db->mu);
+	if (b->started > 0)
+		os_thread_join(&b->flusher);
+	if (b->started > 1)
+		os_thread_join(&b->compactor);
+	if (b->started > 2)
+		os_thread_join(&b->timer);
+	free(b);
+	db->background = NULL;
+}
+
+unsigned background_pace_us(struct kv_db *db)
+{
+	unsigned debt = atomic_load_explicit(&db->background->debt, memory_order_relaxed);
+
+	if (debt <= PACE_FROM)
+		return 0;
+	debt -= PACE_FROM;
+	return (unsigned)((uint64_t)PACE_MAX_US * debt * debt /
+			  ((1000 - PACE_FROM) * (1000 - PACE_FROM)));
+}
+
+int background_wait_flushed(struct kv_db *db)
+{
+	int err = 0;
+
+	os_mutex_lock(&db->mu);
+	while (!err && db->frozen_count) {
+		if (wal_poisoned(db->wal))
+			err = -KV_E_POISONED;
+		else if (db->background_error)
+			err = db->background_error;
+		else
+			os_cond_timedwait(&db->changed, &db->mu, 100);
+	}
+	os_mutex_unlock(&db->mu);
+	return err;
+}

@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Iterators of the API: all layers of a view merged, reduced to the one version
+ * of each key that the snapshot sees, within bounds.
+ *
+ * Forward, the merge stands on the entry that is shown. Backward, it stands
+ * before the oldest version of the key that is shown, whose newest visible
+ * version was copied while passing: versions of a key come newest first, so
+ * going back they come oldest first. A change of direction re-seeks by key.
+ *
+ * Range deletes of all layers are combined into one set when the iterator is
+ * opened; those of the transaction itself are asked separately, because they
+ * hide everything but the transaction's own later writes.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvcore/base/base.h"
+#include "kvcore/base/buf.h"
+#include "kvcore/engine/level_iter.h"
+#include "kvcore/engine/merge_iter.h"
+#include "kvcore/engine/skip_iter.h"
+#include "kvcore/engine/txn.h"
+
+enum direction { AT_NONE, FORWARD, BACKWARD };
+
+struct kv_iter {
+	struct kv_txn *txn;
+	struct view *view;
+	struct iter *merged;
+	struct range_set *ranges; /* of the layers, visible or not */
+	kv_seq snapshot;
+	struct kv_buf lower; /* ikey, first allowed */
+	struct kv_buf upper; /* ikey, first not allowed */
+	enum direction direction;
+	struct kv_buf key; /* ikey shown */
+	enum entry_kind kind;
+	struct kv_slice value; /* forward: borrowed from the merge; backward: from copy */
+	struct kv_buf copy;    /* backward */
+	struct kv_buf large;   /* a large value that was read */
+	bool large_loaded;
+	bool own; /* shown is a write of the transaction itself */
+};
+
+/* ---- opening ------------------------------------------------------------------ */
+
+/* First ikey behind all that begin with @prefix: its last byte that can be raised is. */
+static int prefix_end(struct kv_slice prefix, struct kv_buf *out)
+{
+	size_t n = prefix.len;
+	int err;
+
+	while (n && prefix.data[n - 1] == 0xff)
+		n--;
+	KV_ASSERT(n); /* the keyspace's bytes are never both 0xff */
+	err = buf_assign(out, kv_slice_of(prefix.data, n));
+	if (!err)
+		out->data[n - 1]++;
+	return err;
+}
+
+static int set_bounds(struct kv_iter *it, unsigned keyspace, const struct kv_range *range)
+{
+	static const struct kv_range whole;
+
+	uint8_t buf[IKEY_MAX];
+	struct kv_slice prefix;
+	struct kv_slice bound;
+	int err;
+
+	if (!range)
+		range = &whole;
+	if (range->lower.len > KV_KEY_MAX || range->upper.len > KV_KEY_MAX ||
+	    range->prefix.len > KV_KEY_MAX)
+		return -KV_E_INVALID;
+	prefix = ikey_make(buf, keyspace, range->prefix);
+	err = buf_assign(&it->lower, prefix);
+	if (!err)
+		err = prefix_end(prefix, &it->upper);
+	if (err)
+		return err;
+	bound = ikey_make(buf, keyspace, range->lower);
+	if (slice_compare(bound, kv_buf_slice(&it->lower)) > 0)
+		err = buf_assign(&it->lower, bound);
+	if (!err && range->upper.len) {
+		bound = ikey_make(buf, keyspace, range->upper);
+		if (slice_compare(bound, kv_buf_slice(&it->upper)) < 0)
+			err = buf_assign(&it->upper, bound);
+	}
+
+	return err;
+}
+
+static int gather_table_ranges(struct kv_iter *it, struct table *t)
+{
+	const struct range_set *set = NULL;
+	int err;
+
+	if (!table_get_meta(t)->range_count)
+		return 0;
+	err = table_ranges(t, &set);
+	if (err || !set)
+		return err;
+	return range_set_add_set(it->ranges, set, kv_buf_slice(&it->lower),
+				 kv_buf_slice(&it->upper));
+}
+
+static int gather_ranges(struct kv_iter *it)
+{
+	struct view *v = it->view;
+	int err = range_set_new(&it->ranges);
+
+	if (!err && memtable_has_ranges(v->active))
+		err = memtable_ranges(v->active, it->ranges);
+	for (unsigned i = 0; !err && i < v->frozen_count; i++) {
+		if (memtable_has_ranges(v->frozen[i]))
+			err = memtable_ranges(v->frozen[i], it->ranges);
+	}
+	for (unsigned n = 0; !err && n < KV_LEVELS; n++) {
+		const struct version_level *l = &v->version->level[n];
+
+		for (size_t i = 0; !err && i < l->count; i++)
+			err = gather_table_ranges(it, l->tables[i]);
+	}
+	return err;
+}
+
+struct sources {
+	struct iter **list;
+	size_t count;
+};
+
+/* Add a source that skips what newer range deletes hide, if there are any. */
+static int add_skipping(struct kv_iter *it, struct sources *s, struct iter *source, kv_seq seq_max)
+{
+	int err = 0;
+
+	if (range_set_count(it->ranges))
+		err = skip_iter_new(source, it->ranges, seq_max, it->snapshot, &source);
+	if (!err)
+		s->list[s->count++] = source;
+	return err;
+}
+
+static int add_memtable(struct sources *s, struct memtable *m)
+{
+	int err = memtable_iter_new(m, &s->list[s->count]);
+
+	if (!err)
+		s->count++;
+	return err;
+}
+
+static int add_level(struct kv_iter *it, struct sources *s, const struct version_level *l)
+{
+	struct iter *source;
+	kv_seq seq_max = 0;
+	int err;
+
+	for (size_t i = 0; i < l->count; i++)
+		seq_max = max_u64(seq_max, table_get_meta(l->tables[i])->seq_max);
+	err = level_iter_new(l->tables, l->count, TABLE_ITER_READAHEAD, &source);
+	return err ? err : add_skipping(it, s, source, seq_max);
+}
+
+static int add_sources(struct kv_iter *it, struct sources *s)
+{
+	struct view *v = it->view;
+	const struct version_level *l0 = &v->version->level[0];
+	struct iter *source;
+	int err = 0;
+
+	if (it->txn->writes) {
+		err = writeset_iter_new(it->txn->writes, &s->list[s->count]);
+		if (!err)
+			s->count++;
+	}
+	if (!err)
+		err = add_memtable(s, v->active);
+	for (unsigned i = 0; !err && i < v->frozen_count; i++)
+		err = add_memtable(s, v->frozen[i]);
+	for (size_t i = 0; !err && i < l0->count; i++) {
+		err = table_iter_new(l0->tables[i], TABLE_ITER_READAHEAD, &source);
+		if (!err)
+			err = add_skipping(it, s, source, table_get_meta(l0->tables[i])->seq_max);
+	}
+	for (unsigned n = 1; !err && n < KV_LEVELS; n++) {
+		if (v->version->level[n].count)
+			err = add_level(it, s, &v->version->level[n]);
+	}
+	return err;
+}
+
+static int open_sources(struct kv_iter *it)
+{
+	struct sources s = {0};
+	int err;
+
+	s.list = calloc(2 + VIEW_FROZEN_MAX + it->view->version->level[0].count + KV_LEVELS,
+			sizeof(*s.list));
+	if (!s.list)
+		return -ENOMEM;
+	err = add_sources(it, &s);
+	if (err) {
+		for (size_t i = 0; i < s.count; i++)
+			iter_close(s.list[i]);
+	} else {
+		err = merge_iter_new(s.list, s.count, &it->merged);
+	}
+	free(s.list);
+	return err;
+}
+
+static int open_any(struct kv_txn *txn, unsigned keyspace, const struct kv_range *range,
+		    struct kv_iter **out)
+{
+	struct kv_iter *it = calloc(1, sizeof(*it));
+	int err;
+
+	if (!it)
+		return -ENOMEM;
+	it->txn = txn;
+	txn->iterators++;
+	err = set_bounds(it, keyspace, range);
+	if (!err)
+		err = txn_ensure_snapshot(txn);
+	if (!err) {
+		it->snapshot = txn->snapshot;
+		it->view = view_get(txn->db);
+		err = gather_ranges(it);
+	}
+	if (!err)
+		err = open_sources(it);
+	if (err) {
+		kv_iter_close(it);
+		return err;
+	}
+	*out = it;
+	return 0;
+}
+
+int kv_iter_open(struct kv_txn *txn, unsigned keyspace, const struct kv_range *range,
+		 struct kv_iter **out)
+{
+	if (keyspace == KEYSPACE_SYSTEM || keyspace > KV_KEYSPACE_MAX)
+		return -KV_E_INVALID;
+	return open_any(txn, keyspace, range, out);
+}
+
+int db_iter_open_system(struct kv_txn *txn, struct kv_iter **out)
+{
+	return open_any(txn, KEYSPACE_SYSTEM, NULL, out);
+}
+
+void kv_iter_close(struct kv_iter *it)
+{
+	if (!it)
+		return;
+	iter_close(it->merged);
+	range_set_free(it->ranges);
+	view_unref(it->view);
+	kv_buf_free(&it->lower);
+	kv_buf_free(&it->upper);
+	kv_buf_free(&it->key);
+	kv_buf_free(&it->copy);
+	kv_buf_free(&it->large);
+	it->txn->iterators--;
+	free(it);
+}
+
+/* ---- visibility ------------------------------------------------------------------ */
+
+static bool is_visible(const struct kv_iter *it, const struct entry *e)
+{
+	return e->seq <= it->snapshot || e->seq == KV_SEQ_MAX;
+}
+
+/* Is this version, the newest visible one of its key, a value that can be seen? */
+static bool is_live(const struct kv_iter *it, const struct entry *e)
+{
+	const struct writeset *w = it->txn->writes;
+
+	if (e->kind == ENTRY_DELETE)
+		return false;
+	if (e->seq == KV_SEQ_MAX)
+		return true;
+	if (w && range_set_count(writeset_ranges(w)) &&
+	    range_set_covering(writeset_ranges(w), e->key, KV_SEQ_MAX))
+		return false;
+	return range_set_covering(it->ranges, e->key, it->snapshot) <= e->seq;
+}
+
+static int lost(struct kv_iter *it, int err)
+{
+	it->direction = AT_NONE;
+	buf_clear(&it->key);
+	return err;
+}
+
+/*
+ * From where the merge stands, go on to the first key's version that can be seen.
+ * Versions of it->key (empty: none) are passed over first.
+ */
+static int find_forward(struct kv_iter *it, int err)
+{
+	struct entry e;
+
+	it->large_loaded = false;
+	for (; !err; err = iter_next(it->merged)) {
+		iter_entry(it->merged, &e);
+		if (slice_compare(e.key, kv_buf_slice(&it->upper)) >= 0)
+			return lost(it, -KV_E_NOTFOUND);
+		if (it->key.len && slice_equal(e.key, kv_buf_slice(&it->key)))
+			continue;
+		if (!is_visible(it, &e))
+			continue;
+		err = buf_assign(&it->key, e.key); /* its older versions are passed over */
+		if (err)
+			break;
+		if (!is_live(it, &e))
+			continue;
+		COUNT(it->txn->db, iter_steps, 1);
+		it->kind = e.kind;
+		it->own = e.seq == KV_SEQ_MAX;
+		it->value = e.value;
+		it->direction = FORWARD;
+		return 0;
+	}
+	return lost(it, err);
+}
+
+/*
+ * The merge stands on the oldest version of some key: read all its versions, newest
+ * last. Leaves the merge before them. @shown: whether the key can be seen.
+ */
+static int read_group_backward(struct kv_iter *it, int *moved, bool *shown)
+{
+	struct entry e;
+	int err;
+
+	*shown = false;
+	iter_entry(it->merged, &e);
+	err = buf_assign(&it->key, e.key);
+	*moved = 0;
+	while (!err && !*moved) {
+		if (is_visible(it, &e)) {
+			*shown = is_live(it, &e);
+			it->kind = e.kind;
+			it->own = e.seq == KV_SEQ_MAX;
+			err = buf_assign(&it->copy, e.value);
+		}
+		if (err)
+			break;
+		*moved = iter_prev(it->merged);
+		if (*moved && *moved != -KV_E_NOTFOUND)
+			return *moved;
+		if (!*moved) {
+			iter_entry(it->merged, &e);
+			if (!slice_equal(e.key, kv_buf_slice(&it->key)))
+				break;
+		}
+	}
+	return err;
+}
+
+static int find_backward(struct kv_iter *it, int err)
+{
+	struct entry e;
+	bool shown;
+	int moved;
+
+	it->large_loaded = false;
+	while (!err) {
+		iter_entry(it->merged, &e);
+		if (slice_compare(e.key, kv_buf_slice(&it->lower)) < 0)
+			return lost(it, -KV_E_NOTFOUND);
+		err = read_group_backward(it, &moved, &shown);
+		if (err)
+			break;
+		if (shown) {
+			COUNT(it->txn->db, iter_steps, 1);
+			it->value = kv_buf_slice(&it->copy);
+			it->direction = BACKWARD;
+			return 0;
+		}
+		err = moved;
+	}
+	return lost(it, err);
+}
+
+/* ---- movement -------------------------------------------------------------------- */
+
+int kv_iter_first(struct kv_iter *it)
+{
+	COUNT(it->txn->db, iter_seeks, 1);
+	buf_clear(&it->key);
+	return find_forward(it, iter_seek(it->merged, kv_buf_slice(&it->lower)));
+}
+
+int kv_iter_last(struct kv_iter *it)
+{
+	COUNT(it->txn->db, iter_seeks, 1);
+	return find_backward(it, iter_seek_before(it->merged, kv_buf_slice(&it->upper)));
+}
+
+/* The ikey of a key to seek, kept within the bounds. */
+static struct kv_slice clamp(const struct kv_iter *it, struct kv_slice key, uint8_t *buf)
+{
+	struct kv_slice lower = kv_buf_slice(&it->lower);
+	struct kv_slice upper = kv_buf_slice(&it->upper);
+	struct kv_slice ikey = ikey_make(buf, ikey_keyspace(lower), key);
+
+	if (slice_compare(ikey, lower) < 0)
+		return lower;
+	return slice_compare(ikey, upper) > 0 ? upper : ikey;
+}
+
+int kv_iter_seek(struct kv_iter *it, struct kv_slice key)
+{
+	uint8_t buf[IKEY_MAX];
+
+	if (key.len > KV_KEY_MAX)
+		return -KV_E_INVALID;
+	COUNT(it->txn->db, iter_seeks, 1);
+	buf_clear(&it->key);
+	return find_forward(it, iter_seek(it->merged, clamp(it, key, buf)));
+}
+
+int kv_iter_seek_before(struct kv_iter *it, struct kv_slice key)
+{
+	uint8_t buf[IKEY_MAX];
+
+	if (key.len > KV_KEY_MAX)
+		return -KV_E_INVALID;
+	COUNT(it->txn->db, iter_seeks, 1);
+	return find_backward(it, iter_seek_before(it->merged, clamp(it, key, buf)));
+}
+
+int kv_iter_next(struct kv_iter *it)
+{
+	if (it->direction == AT_NONE)
+		return -KV_E_INVALID;
+	if (it->direction == BACKWARD)
+		return find_forward(it, iter_seek(it->merged, kv_buf_slice(&it->key)));
+	return find_forward(it, iter_next(it->merged));
+}
+
+int kv_iter_prev(struct kv_iter *it)
+{
+	if (it->direction == AT_NONE)
+		return -KV_E_INVALID;
+	return find_backward(it, iter_seek_before(it->merged, kv_buf_slice(&it->key)));
+}
+
+/* ---- what it stands on --------------------------------------------------------------- */
+
+bool kv_iter_valid(const struct kv_iter *it)
+{
+	return it->direction != AT_NONE;
+}
+
+struct kv_slice kv_iter_key(const struct kv_iter *it)
+{
+	if (it->direction == AT_NONE)
+		return kv_slice_of(NULL, 0);
+	return ikey_user(kv_buf_slice(&it->key));
+}
+
+/*
+ * The transaction's own large values may lie in a segment younger than the
+ * iterator's view; committed ones must be read through it, since compaction may
+ * have moved them.
+ */
+static int load_large(struct kv_iter *it)
+{
+	struct kv_db *db = it->txn->db;
+	struct value_ref ref;
+	struct view *v;
+	int err;
+
+	err = value_ref_decode(it->value, &ref);
+	if (err || !it->own)
+		return err ? err : values_get(db->values, it->view->version, &ref, &it->large);
+	v = view_get(db);
+	err = values_get(db->values, v->version, &ref, &it->large);
+	view_unref(v);
+	return err;
+}
+
+int kv_iter_value(struct kv_iter *it, struct kv_slice *value)
+{
+	int err;
+
+	if (it->direction == AT_NONE)
+		return -KV_E_INVALID;
+	if (it->kind == ENTRY_PUT) {
+		*value = it->value;
+		return 0;
+	}
+	if (!it->large_loaded) {
+		err = load_large(it);
+		if (err)
+			return err;
+		it->large_loaded = true;
+	}
+	*value = kv_buf_slice(&it->large);
+	return 0;
+}
+
+size_t kv_iter_value_len(const struct kv_iter *it)
+{
+	struct value_ref ref;
+
+	if (it->direction == AT_NONE)
+		return 0;
+	if (it->kind == ENTRY_PUT)
+		return it->value.len;
+	return value_ref_decode(it->value, &ref) ? 0 : (size_t)ref.raw_len;
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Views: what a reader holds, and point reads through it.
+ *
+ * A reader registers its snapshot first and takes the view afterwards. Whatever
+ * is visible at that snapshot was committed before, so the view's memtables and
+ * version contain it, and so does the version contain every segment that its
+ * large values are in; and nothing it needs is dropped by a flush or compaction
+ * in between, because the snapshot is in their list.
+ *
+ * Layers are searched from the newest. All entries of a key in an older layer
+ * have lower seqs than those of the key in a newer one, so the first point version
+ * found is the newest, and a range delete seen before hides all that is below it.
+ */
+#include "kvcore/engine/db.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "kvcore/base/base.h"
+#include "kvcore/base/buf.h"
+#include "kvcore/base/hash.h"
+
+struct view *view_get(struct kv_db *db)
+{
+	struct view *v;
+
+	os_mutex_lock(&db->mu);
+	v = db->view;
+	atomic_fetch_add_explicit(&v->refs, 1, memory_order_relaxed);
+	os_mutex_unlock(&db->mu);
+	return v;
+}
+
+void view_unref(struct view *v)
+{
+	if (!v || atomic_fetch_sub_explicit(&v->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	memtable_unref(v->active);
+	for (unsigned i = 0; i < v->frozen_count; i++)
+		memtable_unref(v->frozen[i]);
+	if (v->version)
+		version_unref(v->version);
+	free(v);
+}
+
+int view_rotate_locked(struct kv_db *db, struct memtable *fresh)
+{
+	struct view *old = db->view;
+	struct view *v;
+
+	KV_ASSERT(old->frozen_count < VIEW_FROZEN_MAX);
+	v = malloc(sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	atomic_init(&v->refs, 1);
+	v->active = memtable_ref(fresh);
+	v->frozen[0] = memtable_ref(old->active);
+	for (unsigned i = 0; i < old->frozen_count; i++)
+		v->frozen[i + 1] = memtable_ref(old->frozen[i]);
+	v->frozen_count = old->frozen_count + 1;
+	v->version = version_ref(old->version);
+	db->view = v;
+	view_unref(old);
+	return 0;
+}
+
+/*
+ * A version that is durable must become visible; there is no way back. So wait
+ * for memory rather than fail: only background threads come here.
+ */
+static struct view *alloc_patiently(void)
+{
+	const struct timespec pause = {0, 10 * 1000 * 1000};
+	struct view *v;
+
+	while (!(v = malloc(sizeof(*v))))
+		nanosleep(&pause, NULL);
+	return v;
+}
+
+static void forget_frozen(struct kv_db *db, const struct memtable *flushed)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < db->frozen_count; i++) {
+		if (db->frozen[i].memtable == flushed)
+			memtable_unref(db->frozen[i].memtable);
+		else
+			db->frozen[n++] = db->frozen[i];
+	}
+	db->frozen_count = n;
+}
+
+void view_install(void *ctx, struct version *version, void *cookie)
+{
+	struct kv_db *db = ctx;
+	struct memtable *flushed = cookie;
+	struct view *v = alloc_patiently();
+	struct view *old;
+
+	atomic_init(&v->refs, 1);
+	v->version = version;
+	v->frozen_count = 0;
+	os_mutex_lock(&db->mu);
+	old = db->view;
+	v->active = memtable_ref(old->active);
+	for (unsigned i = 0; i < old->frozen_count; i++) {
+		if (old->frozen[i] != flushed)
+			v->frozen[v->frozen_count++] = memtable_ref(old->frozen[i]);
+	}
+	db->view = v;
+	if (flushed)
+		forget_frozen(db, flushed);
+	os_cond_broadcast(&db->changed);
+	os_mutex_unlock(&db->mu);
+	view_unref(old);
+}
+
+/* ---- point reads --------------------------------------------------------- */
+
+struct point {
+	struct kv_slice ikey;
+	uint64_t hash;
+	kv_seq max_seq;
+	kv_seq covering; /* newest range delete seen so far */
+	bool found;
+	kv_seq seq;
+	enum entry_kind kind;
+	struct kv_buf *value;
+};
+
+/* Sets p->found; when it returns with p->covering set and nothing found, the key is deleted. */
+static int search_memtable(struct memtable *m, struct point *p)
+{
+	struct entry e;
+	kv_seq cov;
+	int err;
+
+	if (memtable_has_ranges(m)) {
+		cov = memtable_covering(m, p->ikey, p->max_seq);
+		p->covering = max_u64(p->covering, cov);
+	}
+	err = memtable_get(m, p->ikey, p->max_seq, &e);
+	if (err == -KV_E_NOTFOUND)
+		return 0;
+	if (err)
+		return err;
+	p->found = true;
+	p->seq = e.seq;
+	p->kind = e.kind;
+	return p->value ? buf_assign(p->value, e.value) : 0;
+}
+
+static int search_table(struct table *t, struct point *p)
+{
+	const struct range_set *ranges;
+	int err;
+
+	if (!table_covers(t, p->ikey))
+		return 0;
+	if (table_get_meta(t)->range_count) {
+		err = table_ranges(t, &ranges);
+		if (err)
+			return err;
+		if (ranges)
+			p->covering = max_u64(p->covering,
+					      range_set_covering(ranges, p->ikey, p->max_seq));
+	}
+	err = table_get(t, p->ikey, p->hash, p->max_seq, &p->seq, &p->kind, p->value);
+	if (err == -KV_E_NOTFOUND)
+		return 0;
+	if (!err)
+		p->found = true;
+	return err;
+}
+
+/* The one table of a sorted level that can contain the key, or NULL. */
+static struct table *level_table(const struct version_level *l, struct kv_slice ikey)
+{
+	size_t lo = 0;
+	size_t hi = l->count;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		const struct table_meta *m = table_get_meta(l->tables[mid]);
+
+		if (slice_compare(kv_buf_slice(&m->smallest), ikey) <= 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo ? l->tables[lo - 1] : NULL;
+}
+
+static bool point_done(const struct point *p)
+{
+	return p->found || p->covering;
+}
+
+static int search_version(const struct version *v, struct point *p)
+{
+	int err;
+
+	p->hash = hash_bytes(p->ikey, 0);
+	for (size_t i = 0; i < v->level[0].count; i++) {
+		err = search_table(v->level[0].tables[i], p);
+		if (err || point_done(p))
+			return err;
+	}
+	for (unsigned n = 1; n < KV_LEVELS; n++) {
+		struct table *t = level_table(&v->level[n], p->ikey);
+
+		if (!t)
+			continue;
+		err = search_table(t, p);
+		if (err || point_done(p))
+			return err;
+	}
+	return 0;
+}
+
+static int search_view(struct view *v, struct point *p)
+{
+	int err = search_memtable(v->active, p);
+
+	for (unsigned i = 0; !err && !point_done(p) && i < v->frozen_count; i++)
+		err = search_memtable(v->frozen[i], p);
+	if (err || point_done(p))
+		return err;
+	return search_version(v->version, p);
+}
+
+static int resolve_ref(struct kv_db *db, struct view *v, struct kv_buf *value)
+{
+	struct value_ref ref;
+	int err = value_ref_decode(kv_buf_slice(value), &ref);
+
+	return err ? err : values_get(db->values, v->version, &ref, value);
+}
+
+int view_get_key(struct kv_db *db, struct view *v, struct kv_slice ikey, kv_seq max_seq,
+		 struct kv_buf *value, kv_seq *seq)
+{
+	struct kv_buf scratch = {0};
+	struct point p = {.ikey = ikey, .max_seq = max_seq, .value = value ? value : &scratch};
+	int err;
+
+	COUNT(db, gets, 1);
+	err = search_view(v, &p);
+	if (!err && (!p.found || p.kind == ENTRY_DELETE || p.covering > p.seq)) {
+		COUNT(db, gets_absent, 1);
+		err = -KV_E_NOTFOUND;
+	}
+	if (!err && seq)
+		*seq = p.seq;
+	if (!err && value && p.kind == ENTRY_PUT_REF)
+		err = resolve_ref(db, v, value);
+	kv_buf_free(&scratch);
+	return err;
+}
+
+/* ---- conflicts -------------------------------------------------------------- */
+
+static int table_changed_after(struct table *t, struct point *p, kv_seq floor, bool *changed)
+{
+	int err;
+
+	if (table_get_meta(t)->seq_max <= floor)
+		return 0;
+	p->found = false;
+	err = search_table(t, p);
+	if (!err)
+		*changed = *changed || p->covering > floor || (p->found && p->seq > floor);
+	return err;
+}
+
+int view_changed_after(struct view *v, struct kv_slice ikey, kv_seq floor, bool *changed)
+{
+	struct kv_buf scratch = {0};
+	struct point p = {.ikey = ikey, .max_seq = KV_SEQ_MAX};
+	bool yes = false;
+	int err;
+
+	err = search_memtable(v->active, &p);
+	for (unsigned i = 0; !err && !point_done(&p) && i < v->frozen_count; i++)
+		err = search_memtable(v->frozen[i], &p);
+	if (err)
+		goto out;
+	if (point_done(&p)) {
+		yes = p.covering > floor || (p.found && p.seq > floor);
+		goto out;
+	}
+	p.value = &scratch;
+	p.hash = hash_bytes(ikey, 0);
+	for (size_t i = 0; !err && !yes && i < v->version->level[0].count; i++)
+		err = table_changed_after(v->version->level[0].tables[i], &p, floor, &yes);
+	for (unsigned n = 1; !err && !yes && n < KV_LEVELS; n++) {
+		struct table *t = level_table(&v->version->level[n], ikey);
+
+		if (t)
+			err = table_changed_after(t, &p, floor, &yes);
+	}
+out:
+	if (!err)
+		*changed = yes;
+	kv_buf_free(&scratch);
+	return err;
+}

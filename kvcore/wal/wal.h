@@ -56,7 +56,8 @@ void wal_free(struct wal *w);
  * Write one frame around the payload, given in parts.
  * @end: receives the LSN after the frame.
  * Return: 0, -KV_E_NOSPACE (it would overwrite frames from the tail on; nothing was
- * written, make room with wal_set_tail() and try again), -KV_E_POISONED, -ENOMEM.
+ * written, make room with wal_set_tail() and try again), -KV_E_TOO_BIG (more than
+ * wal_payload_max()), -KV_E_POISONED, -ENOMEM.
  */
 int wal_append(struct wal *w, const struct kv_slice *parts, size_t part_count, uint64_t *end)
 	KV_MUST_CHECK;
@@ -85,7 +86,7 @@ void wal_poison(struct wal *w, int err);
 int wal_poisoned(struct wal *w);
 
 struct wal_stat {
-	uint64_t frames, bytes, syncs;
+	uint64_t frames, bytes, syncs; /* bytes: handed to the host, with padding */
 };
 void wal_get_stat(struct wal *w, struct wal_stat *out);
 

@@ -173,6 +173,24 @@ void sim_disk_poke(struct sim_disk *d, uint64_t off, const void *buf, size_t len
 	split(off, len, buf, poke_part, d);
 }
 
+/* Replace the lost sectors of a page's copy by what the disk holds. */
+static void see_through(const struct sim_page *p, uint8_t *copy)
+{
+	for (unsigned s = 0; s < PAGE_SECTORS; s++)
+		if (p->lost & 1U << s)
+			memcpy(copy + s * SIM_SECTOR, p->durable + s * SIM_SECTOR, SIM_SECTOR);
+}
+
+void sim_disk_read_direct(const struct sim_disk *d, uint64_t off, void *buf, size_t len)
+{
+	uint8_t *out = buf;
+
+	sim_disk_read(d, off, buf, len);
+	for (; len != 0; len -= SIM_PAGE, off += SIM_PAGE, out += SIM_PAGE)
+		if (d->pages[off / SIM_PAGE])
+			see_through(d->pages[off / SIM_PAGE], out);
+}
+
 void sim_disk_read(const struct sim_disk *d, uint64_t off, void *buf, size_t len)
 {
 	uint8_t *out = buf;
@@ -319,12 +337,11 @@ static int compare_u64(const void *a, const void *b)
 
 void sim_disk_crash(struct sim_disk *d,
 		    enum sim_fate (*choose)(void *ctx, const char *name, uint64_t sector),
-		    void *ctx, bool power_loss, uint64_t *rng)
+		    void *ctx, uint64_t *rng)
 {
 	uint64_t size = d->size;
 
-	if (power_loss && d->durable_size != size &&
-	    choose(ctx, d->name, d->size / SIM_SECTOR) == SIM_DROP)
+	if (d->durable_size != size && choose(ctx, d->name, d->size / SIM_SECTOR) == SIM_DROP)
 		size = d->durable_size;
 	if (d->touched_count)
 		qsort(d->touched, d->touched_count, sizeof(uint64_t), compare_u64);
@@ -333,9 +350,9 @@ void sim_disk_crash(struct sim_disk *d,
 		struct sim_page *p = d->pages[no];
 
 		for (unsigned s = 0; s < PAGE_SECTORS; s++) {
-			if ((p->lost & 1U << s) && power_loss)
+			if (p->lost & 1U << s)
 				crash_sector(p, s, SIM_DROP, rng);
-			else if ((p->dirty | p->lost) & 1U << s)
+			else if (p->dirty & 1U << s)
 				crash_sector(p, s, choose(ctx, d->name, no * PAGE_SECTORS + s),
 					     rng);
 		}

@@ -44,6 +44,8 @@ void sim_disk_copy(const struct sim_disk *from, struct sim_disk *to);
 
 void sim_disk_resize(struct sim_disk *d, uint64_t bytes);
 void sim_disk_read(const struct sim_disk *d, uint64_t off, void *buf, size_t len);
+/* Whole pages. What is dirty is seen, what a failed sync lost is not. */
+void sim_disk_read_direct(const struct sim_disk *d, uint64_t off, void *buf, size_t len);
 void sim_disk_write(struct sim_disk *d, uint64_t off, const void *buf, size_t len);
 /* Some sectors of it only. */
 void sim_disk_write_torn(struct sim_disk *d, uint64_t off, const void *buf, size_t len,
@@ -55,7 +57,7 @@ void sim_disk_sync(struct sim_disk *d);
 void sim_disk_sync_failed(struct sim_disk *d, uint64_t *rng);
 void sim_disk_crash(struct sim_disk *d,
 		    enum sim_fate (*choose)(void *ctx, const char *name, uint64_t sector),
-		    void *ctx, bool power_loss, uint64_t *rng);
+		    void *ctx, uint64_t *rng);
 uint64_t sim_disk_unsynced(const struct sim_disk *d);
 
 #endif

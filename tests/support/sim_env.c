@@ -243,16 +243,21 @@ static enum sim_fate throw_dice(void *ctx, const char *name, uint64_t sector)
 	return r - dice->garbage < dice->keep ? SIM_KEEP : SIM_DROP;
 }
 
-static void crash_locked(struct sim_env *e,
-			 enum sim_fate (*choose)(void *ctx, const char *name, uint64_t sector),
-			 void *ctx, bool power_loss)
+/* The handles die, and with them what was planned for them. */
+static void end_life(struct sim_env *e)
 {
 	e->life++;
 	e->power_off = false;
 	e->cut_at = 0;
 	memset(e->faults, 0, sizeof(e->faults));
+}
+
+static void lose_power(struct sim_env *e,
+		       enum sim_fate (*choose)(void *ctx, const char *name, uint64_t sector),
+		       void *ctx)
+{
 	for (struct sim_disk *d = e->disks; d; d = d->next)
-		sim_disk_crash(d, choose, ctx, power_loss, &e->rng);
+		sim_disk_crash(d, choose, ctx, &e->rng);
 }
 
 void sim_env_crash(struct sim_env *e, enum sim_crash mode)
@@ -261,13 +266,13 @@ void sim_env_crash(struct sim_env *e, enum sim_crash mode)
 	struct dice dice = {.rng = &e->rng};
 
 	os_mutex_lock(&e->mu);
-	if (mode == SIM_CRASH_KILL)
-		dice.keep = 1000;
 	if (mode == SIM_CRASH_GARBAGE)
 		dice.garbage = 1 + (unsigned)(sim_rng_next(&e->rng) % 200);
 	if (mode == SIM_CRASH_MIX || mode == SIM_CRASH_GARBAGE)
 		dice.keep = chances[sim_rng_next(&e->rng) % KV_ARRAY_COUNT(chances)];
-	crash_locked(e, throw_dice, &dice, mode != SIM_CRASH_KILL);
+	if (mode != SIM_CRASH_KILL)
+		lose_power(e, throw_dice, &dice);
+	end_life(e);
 	os_mutex_unlock(&e->mu);
 }
 
@@ -276,7 +281,8 @@ void sim_env_crash_by(struct sim_env *e,
 		      void *ctx)
 {
 	os_mutex_lock(&e->mu);
-	crash_locked(e, choose, ctx, true);
+	lose_power(e, choose, ctx);
+	end_life(e);
 	os_mutex_unlock(&e->mu);
 }
 

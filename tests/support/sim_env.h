@@ -10,9 +10,9 @@
  * What is modelled: a sync covers writes that returned before it began; a write
  * that fails may have reached any of its sectors; after a failed sync some of
  * the dirty sectors are durable and the others never will be, although later
- * syncs succeed and reads return them (what Linux does); discarded bytes read as
- * zeros or as garbage; a change of size is durable at the next sync. Creating
- * and removing a name is durable at once. Direct transfers are checked for alignment.
+ * syncs succeed and cached reads return them, direct reads not (what Linux does); discarded bytes
+ * read as zeros or as garbage; a change of size is durable at the next sync. Creating and removing
+ * a name is durable at once. Direct transfers are checked for alignment.
  *
  * Thread safety: all functions from any thread, except sim_env_free().
  */
@@ -42,7 +42,7 @@ struct os_env *sim_env_os(struct sim_env *e);
 enum sim_fate { SIM_KEEP, SIM_DROP, SIM_GARBAGE };
 
 enum sim_crash {
-	SIM_CRASH_KILL,	   /* the process dies: all that was written is there */
+	SIM_CRASH_KILL,	   /* the process dies: all that was written is there, and still unsynced */
 	SIM_CRASH_DROP,	   /* power loss, nothing unsynced arrived */
 	SIM_CRASH_MIX,	   /* each unsynced sector arrived or not; how many, differs by crash */
 	SIM_CRASH_GARBAGE, /* as MIX, and some are torn: garbage */

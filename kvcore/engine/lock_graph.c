@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The search of the waits-for graph. Only edges that matter for reachability are
+ * followed: a waiter leads to the conflicting requests ahead of it up to the
+ * nearest exclusive one, which leads on to all before; the front of the
+ * queue leads to the holders. The list of owners still to be visited runs
+ * through the owners themselves, so a search allocates nothing and cannot fail.
+ */
+#include "kvcore/engine/lock_graph.h"
+
+#include <stddef.h>
+
+struct search {
+	const struct lock_owner *target;
+	uint64_t number;
+	struct lock_owner *todo;
+	bool found;
+};
+
+static void visit(struct search *s, struct lock_owner *o)
+{
+	if (o == s->target)
+		s->found = true;
+	if (o->search == s->number || !o->waits_for)
+		return;
+	o->search = s->number;
+	o->search_next = s->todo;
+	s->todo = o;
+}
+
+static void visit_blockers(struct search *s, const struct lock_owner *o)
+{
+	const struct lock *l = o->waits_for;
+
+	for (struct lock_owner *q = o->queue_prev; q; q = q->queue_prev) {
+		if (o->want_mode == LOCK_EXCLUSIVE || q->want_mode == LOCK_EXCLUSIVE)
+			visit(s, q);
+		if (q->want_mode == LOCK_EXCLUSIVE)
+			return;
+	}
+	for (const struct held *h = l->holders; h; h = h->next) {
+		if (h->owner == o)
+			continue; /* an upgrade */
+		if (o->want_mode == LOCK_EXCLUSIVE || h->mode == LOCK_EXCLUSIVE)
+			visit(s, h->owner);
+	}
+}
+
+bool lock_graph_cycle(struct lock_owner *from, uint64_t search)
+{
+	struct search s = {.target = from, .number = search};
+
+	from->search = search;
+	visit_blockers(&s, from);
+	while (s.todo && !s.found) {
+		struct lock_owner *o = s.todo;
+
+		s.todo = o->search_next;
+		visit_blockers(&s, o);
+	}
+	return s.found;
+}

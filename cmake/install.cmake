@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+# Shared libraries and everything that goes into a system. mount(8) looks for helpers in /sbin only,
+# so a system-wide installation uses --prefix /usr.
+
+file(WRITE ${CMAKE_BINARY_DIR}/no_source.c "typedef int kvfs_no_source;\n")
+
+# libkvcore is the engine; libkvfs is the engine and the model, so a program links one of them.
+set(kvcore_layers layer_base layer_os layer_format layer_space layer_cache layer_wal layer_table
+	layer_engine)
+add_library(kvcore SHARED ${CMAKE_BINARY_DIR}/no_source.c)
+target_link_libraries(kvcore PRIVATE "$<LINK_LIBRARY:WHOLE_ARCHIVE,${kvcore_layers}>" kvfs_flags)
+add_library(kvfs_shared SHARED ${CMAKE_BINARY_DIR}/no_source.c)
+target_link_libraries(kvfs_shared PRIVATE
+	"$<LINK_LIBRARY:WHOLE_ARCHIVE,${kvcore_layers},layer_model>" kvfs_flags)
+set_target_properties(kvfs_shared PROPERTIES OUTPUT_NAME kvfs)
+set_target_properties(kvcore kvfs_shared PROPERTIES
+	VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+install(TARGETS kvcore kvfs_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+
+install(DIRECTORY kvcore/include/kvcore DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES fusefs/model/kvfs.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kvfs)
+foreach(lib kvcore kvfs)
+	configure_file(cmake/${lib}.pc.in ${CMAKE_BINARY_DIR}/${lib}.pc @ONLY)
+	install(FILES ${CMAKE_BINARY_DIR}/${lib}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()
+
+file(GLOB man8 CONFIGURE_DEPENDS docs/man/*.8)
+install(FILES ${man8} DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
+install(FILES cmake/kvfs.bash-completion
+	DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME kvfs)
+foreach(program mkfs.kvfs fsck.kvfs mount.kvfs)
+	install(CODE "file(CREATE_LINK kvfs
+		\"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}/bash-completion/completions/${program}\"
+		SYMBOLIC)")
+endforeach()
+# mount -t fuse.kvfs looks for this name first.
+install(CODE "file(CREATE_LINK mount.kvfs
+	\"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SBINDIR}/mount.fuse.kvfs\" SYMBOLIC)")

@@ -14,9 +14,12 @@
 
 #include "kvcore/kv_types.h"
 
-/* The exit status of a test program with these tests; each may take @timeout_s. */
-static inline int test_suite_run(const char *name, const TTest *const *tests, size_t count,
-				 double timeout_s)
+/*
+ * The exit status of a test program with these tests; each may take @timeout_s.
+ * @setup and @teardown (NULL: none) run around each test.
+ */
+static inline int test_suite_run_with(const char *name, const TTest *const *tests, size_t count,
+				      double timeout_s, void (*setup)(void), void (*teardown)(void))
 {
 	Suite *suite = suite_create(name);
 	TCase *tcase = tcase_create(name);
@@ -24,6 +27,7 @@ static inline int test_suite_run(const char *name, const TTest *const *tests, si
 	int failed;
 
 	tcase_set_timeout(tcase, timeout_s);
+	tcase_add_checked_fixture(tcase, setup, teardown);
 	for (size_t i = 0; i < count; i++)
 		tcase_add_test(tcase, tests[i]);
 	suite_add_tcase(suite, tcase);
@@ -31,6 +35,12 @@ static inline int test_suite_run(const char *name, const TTest *const *tests, si
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static inline int test_suite_run(const char *name, const TTest *const *tests, size_t count,
+				 double timeout_s)
+{
+	return test_suite_run_with(name, tests, count, timeout_s, NULL, NULL);
 }
 
 /* splitmix64 */

@@ -35,6 +35,7 @@ struct window {
 
 struct wal_reader {
 	struct wal_options options;
+	uint64_t limit;		 /* one lap on from the start: no frame ends behind it */
 	struct wal_position pos; /* after the last frame returned */
 	uint64_t epoch;		 /* highest seen */
 	bool clean;
@@ -101,6 +102,8 @@ int wal_reader_open(const struct wal_options *options, const struct wal_position
 	if (!r)
 		return -ENOMEM;
 	r->options = *options;
+	r->limit =
+		min_u64(align_down_u64(start->lsn, FORMAT_BLOCK) + options->log_size, WAL_LSN_MAX);
 	r->pos = *start;
 	r->epoch = min_epoch;
 	r->clean = clean;
@@ -161,11 +164,13 @@ static int frame_at(struct wal_reader *r, uint64_t lsn, struct wal_frame *out)
 	if (!header_fits(&r->options, &h, lsn) || le64_get(h.epoch) < r->epoch ||
 	    memcmp(h.prev_sum, r->pos.prev_sum, CHECKSUM_LEN) != 0)
 		return -KV_E_NOTFOUND;
+	out->end = lsn + wal_frame_len(le32_get(h.payload_len));
+	if (out->end > r->limit) /* only hostile bytes overlap the frame that they follow */
+		return -KV_E_NOTFOUND;
 	err = check_sum(&r->options, &r->window, &h, &out->payload);
 	if (err)
 		return err;
 	out->lsn = lsn;
-	out->end = lsn + wal_frame_len(le32_get(h.payload_len));
 	out->epoch = le64_get(h.epoch);
 	out->durable_lsn = le64_get(h.durable_lsn);
 	memcpy(r->pos.prev_sum, h.sum, CHECKSUM_LEN);

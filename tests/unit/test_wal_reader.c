@@ -186,6 +186,38 @@ START_TEST(test_a_ring_full_of_lying_headers_ends_soon_with_an_error)
 }
 END_TEST
 
+START_TEST(test_a_frame_that_runs_into_the_first_one_is_not_accepted)
+{
+	struct rig *r = rig_new(23, 8);
+	uint64_t size = r->options.log_size;
+	struct log_frame_header h;
+	uint8_t payload[2 * FORMAT_BLOCK];
+	int err;
+
+	while (wal_end_lsn(r->wal) + FORMAT_BLOCK < size)
+		ck_assert_int_eq(rig_append(r, 1000), 0);
+	/* A well-formed follower whose payload takes in the bytes of the first frame. */
+	memset(&h, 0, sizeof(h));
+	h.magic = le32_of(LOG_FRAME_MAGIC);
+	h.lsn = le64_of(wal_end_lsn(r->wal));
+	h.epoch = le64_of(r->epoch);
+	h.payload_len = le32_of((uint32_t)(size - wal_end_lsn(r->wal) - sizeof(h) + 2048));
+	memcpy(h.uuid, r->options.uuid, sizeof(h.uuid));
+	memcpy(h.prev_sum, r->frames[r->count - 1].after.prev_sum, CHECKSUM_LEN);
+	sim_env_peek(r->sim, RIG_VOLUME, RIG_LOG_OFF + wal_end_lsn(r->wal) + sizeof(h), payload,
+		     le32_get(h.payload_len) - 2048);
+	sim_env_peek(r->sim, RIG_VOLUME, RIG_LOG_OFF, payload + le32_get(h.payload_len) - 2048,
+		     2048);
+	ck_assert_int_eq(wal_frame_sum(r->checksum, &h,
+				       kv_slice_of(payload, le32_get(h.payload_len)), h.sum),
+			 0);
+	sim_env_poke(r->sim, RIG_VOLUME, RIG_LOG_OFF + wal_end_lsn(r->wal), &h, sizeof(h));
+	ck_assert_uint_eq(rig_read(r, false, &err, NULL), r->count);
+	ck_assert_int_eq(err, -KV_E_NOTFOUND);
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(test_random_damage_never_yields_a_frame_that_was_not_written)
 {
 	struct rig *r = small_log(5);
@@ -235,6 +267,7 @@ int main(void)
 	tcase_add_test(tc, test_open_refuses_a_ring_that_is_no_ring);
 	tcase_add_test(tc, test_a_failed_read_is_reported_and_not_taken_for_the_end);
 	tcase_add_test(tc, test_a_ring_full_of_lying_headers_ends_soon_with_an_error);
+	tcase_add_test(tc, test_a_frame_that_runs_into_the_first_one_is_not_accepted);
 	tcase_add_test(tc, test_random_damage_never_yields_a_frame_that_was_not_written);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

@@ -32,6 +32,12 @@ int range_set_add(struct range_set *s, struct kv_slice from, struct kv_slice to,
 /* All fragments of @from, clipped to [lower, upper); empty slices: no bound. */
 int range_set_add_set(struct range_set *s, const struct range_set *from, struct kv_slice lower,
 		      struct kv_slice upper) KV_MUST_CHECK;
+/*
+ * A fragment behind all others, with all its seqs (falling, distinct, at least one): for
+ * decoding. Copies. Return: 0, -ENOMEM (the set is as before).
+ */
+int range_set_append(struct range_set *s, struct kv_slice from, struct kv_slice to,
+		     const kv_seq *seqs, size_t seq_count) KV_MUST_CHECK;
 size_t range_set_count(const struct range_set *s);
 /* @i < count; borrowed until the set changes. */
 struct range_fragment range_set_at(const struct range_set *s, size_t i);

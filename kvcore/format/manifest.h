@@ -20,7 +20,7 @@ struct page_ref {
 	uint64_t off;	     /* bytes from the table's start (through its extents) */
 	uint32_t stored_len; /* 0: there is no such page */
 	uint32_t raw_len;    /* equal to stored_len: not compressed; at most PAGE_RAW_MAX,
-			      * for a filter at most FILTER_RAW_MAX */
+			      * for a filter or range deletes at most FILTER_RAW_MAX */
 	uint8_t sum[CHECKSUM_LEN];
 };
 #define FILTER_RAW_MAX (64U * 1024 * 1024)

@@ -107,7 +107,7 @@ bool table_meta_valid(const struct table_meta *m)
 	return table_meta_extents_valid(m) && table_meta_bounds_valid(m) &&
 	       page_ref_valid(&m->root, PAGE_RAW_MAX, m->stored_bytes) &&
 	       page_ref_valid(&m->filter, FILTER_RAW_MAX, m->stored_bytes) &&
-	       page_ref_valid(&m->ranges, PAGE_RAW_MAX, m->stored_bytes);
+	       page_ref_valid(&m->ranges, FILTER_RAW_MAX, m->stored_bytes);
 }
 
 int table_meta_extent_append(struct kv_buf *out, struct extent e)

@@ -7,7 +7,7 @@
  * log, may have been lost while the frame itself reached the disk. So the second
  * pass, which applies the records, reads the values of such frames first and
  * takes the first frame that lacks one for the log's end: the effects remain a
- * prefix of the commit order (docs/crash-consistency.md, rule 6).
+ * prefix of the commit order (docs/crash-consistency.md, rule 7).
  *
  * Full memtables are flushed on the way, so memory stays within the budget
  * whatever the log's size; nothing is dropped by those flushes, because the named

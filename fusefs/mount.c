@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From the command line to a serving daemon. In the background the process forks
+ * before it opens the volume: the child does everything, and its parent, which
+ * the user waits for, ends with the child's verdict once the mount answers. A
+ * child that dies without a verdict has failed.
+ *
+ * umount(8) returns before a FUSE daemon is done. So a volume that somebody holds
+ * is waited for, unless it is still in the table of mounts.
+ */
+#include "fusefs/mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fusefs/mountinfo.h"
+#include "fusefs/session.h"
+
+#define DEVICE		 "/dev/fuse"
+#define FUSE_CONF	 "/etc/fuse.conf"
+#define WAIT_FOR_CLOSE_S 30
+
+struct paths {
+	char *volume, *dir; /* absolute */
+};
+
+/* ---- what can be told before anything is started ---- */
+
+static int resolve(const struct mount_options *opt, struct log *log, struct paths *out)
+{
+	struct stat st;
+	int err;
+
+	out->volume = realpath(opt->volume, NULL);
+	if (!out->volume) {
+		err = -errno;
+		log_error(log, "%s: %s%s", opt->volume, strerror(-err),
+			  err == -ENOENT ? "; make a volume with mkfs.kvfs" : "");
+		return err;
+	}
+	out->dir = realpath(opt->dir, NULL);
+	if (!out->dir || stat(out->dir, &st)) {
+		err = -errno;
+		log_error(log, "%s: %s%s", opt->dir, strerror(-err),
+			  err == -ENOTCONN ? "; a daemon died there: unmount it first"
+			  : err == -ENOENT ? "; make the directory first"
+					   : "");
+		return err;
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		log_error(log, "%s: not a directory", opt->dir);
+		return -ENOTDIR;
+	}
+	return 0;
+}
+
+static int check_device(struct log *log)
+{
+	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
+	int err;
+
+	if (fd >= 0) {
+		close(fd);
+		return 0;
+	}
+	err = -errno;
+	if (err == -ENOENT || err == -ENODEV || err == -ENXIO)
+		log_error(log, DEVICE " is missing; load it with 'modprobe fuse'");
+	else if (err == -EACCES || err == -EPERM)
+		log_error(log, "no rights to " DEVICE "; mount as root, or let this user open it");
+	else
+		log_error(log, DEVICE ": %s", strerror(-err));
+	return err;
+}
+
+/* Whether /etc/fuse.conf lets users give allow_other. */
+static bool users_may_allow_other(void)
+{
+	char line[256], word[32];
+	bool found = false;
+	FILE *conf = fopen(FUSE_CONF, "re");
+
+	if (!conf)
+		return false;
+	while (!found && fgets(line, sizeof(line), conf))
+		found = sscanf(line, " %31[a-z_]", word) == 1 &&
+			strcmp(word, "user_allow_other") == 0;
+	(void)fclose(conf);
+	return found;
+}
+
+static int check_user(const struct mount_options *opt, struct log *log)
+{
+	if (geteuid() == 0)
+		return 0;
+	if (opt->nosuid == OPTIONS_OFF || opt->nodev == OPTIONS_OFF) {
+		log_error(log, "only root may mount with suid or dev");
+		return -EPERM;
+	}
+	if (opt->allow_other == OPTIONS_ON && !users_may_allow_other()) {
+		log_error(log, "allow_other needs the line user_allow_other in " FUSE_CONF);
+		return -EPERM;
+	}
+	return 0;
+}
+
+static int check_not_mounted(const struct paths *paths, struct log *log)
+{
+	struct kv_buf where = {0};
+	int found = mountinfo_find_source(paths->volume, &where);
+
+	if (found > 0)
+		log_error(log, "%s: is already mounted at %s", paths->volume, (char *)where.data);
+	kv_buf_free(&where);
+	/* Without /proc the open decides, and waits. */
+	return found > 0 ? -EBUSY : 0;
+}
+
+static int check(const struct mount_options *opt, struct log *log, struct paths *out)
+{
+	int err = resolve(opt, log, out);
+
+	if (!err)
+		err = check_user(opt, log);
+	if (!err)
+		err = check_device(log);
+	if (!err)
+		err = check_not_mounted(out, log);
+	return err;
+}
+
+/* ---- the volume ---- */
+
+static void explain_open(const char *volume, int err, bool readonly, struct log *log)
+{
+	if (err == -KV_E_IN_USE)
+		log_error(log, "%s: still in use by another process after %d seconds", volume,
+			  WAIT_FOR_CLOSE_S);
+	else if (!readonly && (err == -EACCES || err == -EPERM || err == -EROFS))
+		log_error(log, "%s: cannot be written: %s; mount it with -o ro", volume,
+			  kv_strerror(err));
+	else
+		log_error(log, "%s: %s", volume, kv_strerror(err));
+}
+
+static void fill_options(const struct mount_options *opt, struct log *log, struct kvfs_options *out)
+{
+	*out = (struct kvfs_options){
+		.atime = opt->atime == OPTIONS_NOATIME	     ? KVFS_NOATIME
+			 : opt->atime == OPTIONS_STRICTATIME ? KVFS_STRICTATIME
+							     : KVFS_RELATIME,
+		.kv =
+			{
+				.cache_bytes = opt->cache_bytes,
+				.commit_interval_ms = opt->commit_s * 1000,
+				.wait_ms = WAIT_FOR_CLOSE_S * 1000,
+				.log = &log->sink,
+			},
+	};
+	if (opt->sync == OPTIONS_ON)
+		out->flags |= KVFS_SYNC;
+	if (opt->lazytime == OPTIONS_ON)
+		out->flags |= KVFS_LAZYTIME;
+}
+
+/*
+ * A read-only mount of a volume that can be written opens it for writing and
+ * serves it read-only, so that it can be remounted.
+ */
+static int open_volume(const struct mount_options *opt, const char *volume, struct log *log,
+		       struct kvfs **out)
+{
+	bool readonly = opt->readonly == OPTIONS_ON;
+	struct kvfs_options options;
+	struct kvfs *fs = NULL;
+	int err;
+
+	fill_options(opt, log, &options);
+	err = kvfs_open(volume, &options, &fs);
+	if (readonly &&
+	    (err == -EACCES || err == -EPERM || err == -EROFS || err == -KV_E_FEATURE)) {
+		options.flags |= KVFS_RDONLY;
+		err = kvfs_open(volume, &options, &fs);
+	} else if (!err && readonly) {
+		err = kvfs_set_readonly(fs, true);
+	}
+	if (err) {
+		explain_open(volume, err, readonly, log);
+		if (fs)
+			(void)!kvfs_close(fs);
+		return err;
+	}
+	*out = fs;
+	return 0;
+}
+
+/* ---- the daemon ---- */
+
+/* Standard streams would keep a pipe or a terminal of the caller's open for as long as the mount
+ * lives. */
+static int go_background(struct log *log, int report_fd)
+{
+	int verdict = MOUNT_OK;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0 || setsid() < 0 || chdir("/")) {
+		log_error(log, "cannot go into the background: %s", strerror(errno));
+		return -EIO;
+	}
+	log_to_syslog(log);
+	for (int fd = 0; fd <= 2; fd++)
+		(void)dup2(null, fd);
+	if (null > 2)
+		close(null);
+	/* If the parent is gone, nobody waits for the verdict. */
+	(void)!write(report_fd, &verdict, sizeof(verdict));
+	close(report_fd);
+	return 0;
+}
+
+/* @report_fd: -1 in the foreground */
+static enum mount_status serve(const struct mount_options *opt, struct log *log,
+			       const struct paths *paths, int report_fd)
+{
+	struct mount_options resolved = *opt;
+	struct kvfsd d = {.opt = &resolved, .log = log};
+	struct session session;
+	int err, close_err;
+
+	resolved.volume = paths->volume;
+	resolved.dir = paths->dir;
+	if (geteuid() == 0) { /* as for other file systems, root says what is not allowed */
+		resolved.nosuid = opt->nosuid == OPTIONS_ON ? OPTIONS_ON : OPTIONS_OFF;
+		resolved.nodev = opt->nodev == OPTIONS_ON ? OPTIONS_ON : OPTIONS_OFF;
+	}
+	err = open_volume(&resolved, paths->volume, log, &d.fs);
+	if (err)
+		return MOUNT_FAILED;
+	err = session_start(&session, &d, "mount.kvfs", paths->volume, paths->dir);
+	if (!err) {
+		if (report_fd >= 0)
+			err = go_background(log, report_fd);
+		if (err)
+			(void)kill(getpid(), SIGTERM); /* which is blocked until session_wait */
+		log_line(log, KV_LOG_INFO, "%s: mounted at %s", paths->volume, paths->dir);
+		close_err = session_wait(&session);
+		err = err ? err : close_err;
+	}
+	close_err = kvfs_close(d.fs);
+	if (close_err)
+		log_error(log, "%s: the last changes may be lost: %s", paths->volume,
+			  kv_strerror(close_err));
+	else
+		log_line(log, KV_LOG_INFO, "%s: closed", paths->volume);
+	return err || close_err ? MOUNT_FAILED : MOUNT_OK;
+}
+
+static enum mount_status wait_for_verdict(pid_t child, int fd)
+{
+	int verdict, status;
+	ssize_t n;
+
+	do
+		n = read(fd, &verdict, sizeof(verdict));
+	while (n < 0 && errno == EINTR);
+	if (n == (ssize_t)sizeof(verdict))
+		return (enum mount_status)verdict;
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return MOUNT_FAILED;
+	return WIFEXITED(status) && WEXITSTATUS(status) ? (enum mount_status)WEXITSTATUS(status)
+							: MOUNT_FAILED;
+}
+
+static enum mount_status serve_in_background(const struct mount_options *opt, struct log *log,
+					     const struct paths *paths)
+{
+	enum mount_status status;
+	int fds[2];
+	pid_t child;
+
+	if (pipe2(fds, O_CLOEXEC)) {
+		log_error(log, "cannot make a pipe: %s", strerror(errno));
+		return MOUNT_FAILED;
+	}
+	child = fork();
+	if (child == 0) {
+		close(fds[0]);
+		return serve(opt, log, paths, fds[1]);
+	}
+	if (child < 0)
+		log_error(log, "cannot start the daemon: %s", strerror(errno));
+	close(fds[1]);
+	status = child < 0 ? MOUNT_FAILED : wait_for_verdict(child, fds[0]);
+	close(fds[0]);
+	return status;
+}
+
+enum mount_status mount_run(const struct mount_options *opt, struct log *log)
+{
+	enum mount_status status = MOUNT_FAILED;
+	struct paths paths = {0};
+
+	if (!check(opt, log, &paths))
+		status = opt->foreground ? serve(opt, log, &paths, -1)
+					 : serve_in_background(opt, log, &paths);
+	free(paths.volume);
+	free(paths.dir);
+	return status;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of operations and what is agreed with the kernel. Capabilities are
+ * chosen one by one, not taken from libfuse's defaults; each has its reason:
+ *
+ *   data is invalidated only on request: nobody else changes it, and guessing
+ *   from mtime would drop the pages that a write has just filled
+ *   O_TRUNC is a setattr of its own, so that opens need not be told
+ *   set-id bits are cleared by the daemon, see device.h
+ *   splice is not used: contents come out of the cache's pages, not out of files
+ */
+#include <errno.h>
+
+#include "fusefs/op.h"
+
+#define MAX_BACKGROUND	     64 /* requests of readahead, writeback and asynchronous I/O */
+#define CONGESTION_THRESHOLD 48
+
+static const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+			       FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+			       FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_IOCTL_DIR |
+			       FUSE_CAP_EXPLICIT_INVAL_DATA;
+
+void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct kvfsd *d = userdata;
+	unsigned want = wanted;
+
+	if (d->opt->writeback == OPTIONS_ON)
+		want |= FUSE_CAP_WRITEBACK_CACHE;
+	conn->want = conn->capable & want;
+	conn->max_write = KVFS_WRITE_MAX;
+	conn->max_background = MAX_BACKGROUND;
+	conn->congestion_threshold = CONGESTION_THRESHOLD;
+	conn->time_gran = 1;
+	/* Reads of an open that is told start with an empty page cache and so reach the daemon,
+	 * which is what the access times of strictatime need. */
+	d->no_open =
+		(conn->capable & FUSE_CAP_NO_OPEN_SUPPORT) && d->opt->atime != OPTIONS_STRICTATIME;
+}
+
+struct kvfsd *op_daemon(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+struct kvfs_node *op_node(fuse_req_t req, fuse_ino_t ino)
+{
+	struct kvfs *fs = op_daemon(req)->fs;
+	struct kvfs_node *node;
+
+	node = ino == FUSE_ROOT_ID ? kvfs_root(fs) : kvfs_node_by_ino(fs, ino);
+	if (!node)
+		fuse_reply_err(req, ESTALE);
+	return node;
+}
+
+const struct fuse_lowlevel_ops op_table = {
+	.init = op_init,
+	.lookup = op_lookup,
+	.forget = op_forget,
+	.forget_multi = op_forget_multi,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.readlink = op_readlink,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.symlink = op_symlink,
+	.rename = op_rename,
+	.link = op_link,
+	.create = op_create,
+	.open = op_open,
+	.read = op_read,
+	.write = op_write,
+	.flush = op_flush,
+	.release = op_release,
+	.fsync = op_fsync,
+	.opendir = op_opendir,
+	.readdir = op_readdir,
+	.readdirplus = op_readdirplus,
+	.releasedir = op_releasedir,
+	.fsyncdir = op_fsync, /* the same promise, and no handle is needed */
+	.statfs = op_statfs,
+	.setxattr = op_setxattr,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.removexattr = op_removexattr,
+	.access = op_access,
+	.ioctl = op_ioctl,
+	.fallocate = op_fallocate,
+	.lseek = op_lseek,
+	.copy_file_range = op_copy_file_range,
+};

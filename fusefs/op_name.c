@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Operations on names: lookup and forget, and what makes, moves and removes
+ * directory entries. The kernel has applied the caller's umask (the daemon does
+ * not ask for DONT_MASK) and checked permissions, so what is left is to call
+ * libkvfs and to account for references: a node that goes out in a reply carries
+ * one, which comes back in a forget.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "fusefs/reply.h"
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct kvfs_node *dir = op_node(req, parent);
+	struct kvfs_node *node;
+	struct kvfs_attr attr;
+	int err;
+
+	if (!dir)
+		return;
+	err = kvfs_lookup(op_daemon(req)->fs, dir, name, &node, &attr);
+	if (err == -ENOENT)
+		reply_no_entry(req);
+	else if (err)
+		reply_result(req, dir, err);
+	else
+		reply_entry(req, node, &attr);
+}
+
+static void forget(struct kvfs *fs, fuse_ino_t ino, uint64_t nlookup)
+{
+	struct kvfs_node *node;
+
+	if (ino == FUSE_ROOT_ID)
+		return; /* the root has no references */
+	node = kvfs_node_by_ino(fs, ino);
+	if (node)
+		kvfs_node_forget(fs, node, nlookup);
+}
+
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	forget(op_daemon(req)->fs, ino, nlookup);
+	fuse_reply_none(req);
+}
+
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		forget(op_daemon(req)->fs, forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static struct kvfs_owner owner_of(fuse_req_t req)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	return (struct kvfs_owner){.uid = ctx->uid, .gid = ctx->gid};
+}
+
+/* The end of all that make a name. */
+static void reply_made(fuse_req_t req, struct kvfs_node *dir, int err, struct kvfs_node *node,
+		       const struct kvfs_attr *attr)
+{
+	if (err)
+		reply_result(req, dir, err);
+	else
+		reply_entry(req, node, attr);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct kvfs_node *dir = op_node(req, parent);
+	struct kvfs_owner owner = owner_of(req);
+	struct kvfs_node *node = NULL;
+	struct kvfs_attr attr;
+	int err;
+
+	if (!dir)
+		return;
+	err = kvfs_mknod(op_daemon(req)->fs, dir, name, mode, (uint32_t)rdev, &owner, &node, &attr);
+	reply_made(req, dir, err, node, &attr);
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct kvfs_node *dir = op_node(req, parent);
+	struct kvfs_owner owner = owner_of(req);
+	struct kvfs_node *node = NULL;
+	struct kvfs_attr attr;
+	int err;
+
+	if (!dir)
+		return;
+	err = kvfs_mkdir(op_daemon(req)->fs, dir, name, mode, &owner, &node, &attr);
+	reply_made(req, dir, err, node, &attr);
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct kvfs_node *dir = op_node(req, parent);
+	struct kvfs_owner owner = owner_of(req);
+	struct kvfs_node *node = NULL;
+	struct kvfs_attr attr;
+	int err;
+
+	if (!dir)
+		return;
+	err = kvfs_symlink(op_daemon(req)->fs, dir, name, target, &owner, &node, &attr);
+	reply_made(req, dir, err, node, &attr);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
+{
+	struct kvfs_node *node = op_node(req, ino);
+	struct kvfs_node *dir, *linked = NULL;
+	struct kvfs_attr attr;
+	int err;
+
+	if (!node)
+		return;
+	dir = op_node(req, newparent);
+	if (!dir)
+		return;
+	err = kvfs_link(op_daemon(req)->fs, node, dir, newname, &linked, &attr);
+	reply_made(req, node, err, linked, &attr);
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct kvfs_node *dir = op_node(req, parent);
+
+	if (dir)
+		reply_result(req, dir, kvfs_unlink(op_daemon(req)->fs, dir, name));
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct kvfs_node *dir = op_node(req, parent);
+
+	if (dir)
+		reply_result(req, dir, kvfs_rmdir(op_daemon(req)->fs, dir, name));
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+	       const char *newname, unsigned flags)
+{
+	struct kvfs_node *from = op_node(req, parent);
+	struct kvfs_node *to;
+	unsigned kvfs_flags = 0;
+
+	if (!from)
+		return;
+	to = op_node(req, newparent);
+	if (!to)
+		return;
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+		fuse_reply_err(req, EINVAL); /* RENAME_WHITEOUT: no whiteouts here */
+		return;
+	}
+	if (flags & RENAME_NOREPLACE)
+		kvfs_flags |= KVFS_RENAME_NOREPLACE;
+	if (flags & RENAME_EXCHANGE)
+		kvfs_flags |= KVFS_RENAME_EXCHANGE;
+	reply_result(req, from,
+		     kvfs_rename(op_daemon(req)->fs, from, name, to, newname, kvfs_flags));
+}
+
+/*
+ * A name that the kernel did not know of may be there all the same: two opens
+ * with O_CREAT race. Then it is an ordinary open.
+ */
+static int open_existing(struct kvfs *fs, struct kvfs_node *dir, const char *name, int flags,
+			 struct kvfs_node **node, struct kvfs_attr *attr)
+{
+	static const struct kvfs_attr empty;
+	int err;
+
+	if (flags & O_EXCL)
+		return -EEXIST;
+	err = kvfs_lookup(fs, dir, name, node, attr);
+	if (err || !(flags & O_TRUNC) || !S_ISREG(attr->mode))
+		return err;
+	err = kvfs_setattr(fs, *node, KVFS_SET_SIZE, &empty, attr);
+	if (err)
+		kvfs_node_forget(fs, *node, 1);
+	return err;
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       struct fuse_file_info *fi)
+{
+	struct kvfsd *d = op_daemon(req);
+	struct kvfs_node *dir = op_node(req, parent);
+	struct kvfs_owner owner = owner_of(req);
+	struct kvfs_node *node = NULL;
+	struct kvfs_attr attr;
+	int err;
+
+	if (!dir)
+		return;
+	err = kvfs_mknod(d->fs, dir, name, S_IFREG | (mode & 07777), 0, &owner, &node, &attr);
+	if (err == -EEXIST)
+		err = open_existing(d->fs, dir, name, fi->flags, &node, &attr);
+	if (err) {
+		reply_result(req, dir, err);
+		return;
+	}
+	fi->keep_cache = d->no_open;
+	fi->noflush = 1;
+	reply_create(req, node, &attr, fi);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Extended attributes. The namespaces user, trusted and security are stored as
+ * they come, the kernel having checked the rights. "system" is refused: it
+ * carries POSIX ACLs, and to store one that nobody enforces would be a promise
+ * that is not kept.
+ *
+ * With noxattr everything is answered ENOSYS, after which the kernel no longer
+ * asks for security.capability before it writes to a file.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "fusefs/reply.h"
+#include "kvcore/base/buf.h"
+
+static bool has_prefix(const char *name, const char *prefix)
+{
+	return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+/* The node if attributes of @name (NULL: any) exist here, or NULL after a reply. */
+static struct kvfs_node *xattr_node(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	if (op_daemon(req)->opt->noxattr == OPTIONS_ON) {
+		fuse_reply_err(req, ENOSYS);
+		return NULL;
+	}
+	if (name && has_prefix(name, "system.")) {
+		fuse_reply_err(req, EOPNOTSUPP);
+		return NULL;
+	}
+	return op_node(req, ino);
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
+		 int flags)
+{
+	struct kvfs_node *node = xattr_node(req, ino, name);
+
+	if (node)
+		reply_result(req, node,
+			     kvfs_setxattr(op_daemon(req)->fs, node, name, kv_slice_of(value, size),
+					   flags));
+}
+
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct kvfs_node *node = xattr_node(req, ino, name);
+	struct kv_buf value = {0};
+	int err;
+
+	if (!node)
+		return;
+	err = kvfs_getxattr(op_daemon(req)->fs, node, name, &value);
+	if (err)
+		reply_result(req, node, err);
+	else
+		reply_xattr(req, &value, size);
+	kv_buf_free(&value);
+}
+
+/* Only root sees "trusted", as on other file systems. */
+static void hide_trusted(struct kv_buf *names)
+{
+	size_t from = 0, to = 0;
+
+	while (from < names->len) {
+		char *name = (char *)names->data + from;
+		size_t len = strlen(name) + 1;
+
+		if (!has_prefix(name, "trusted.")) {
+			memmove(names->data + to, name, len);
+			to += len;
+		}
+		from += len;
+	}
+	names->len = to;
+}
+
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct kvfs_node *node = xattr_node(req, ino, NULL);
+	struct kv_buf names = {0};
+	int err;
+
+	if (!node)
+		return;
+	err = kvfs_listxattr(op_daemon(req)->fs, node, &names);
+	if (err) {
+		reply_result(req, node, err);
+		goto out;
+	}
+	if (fuse_req_ctx(req)->uid != 0)
+		hide_trusted(&names);
+	reply_xattr(req, &names, size);
+out:
+	kv_buf_free(&names);
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct kvfs_node *node = xattr_node(req, ino, name);
+
+	if (node)
+		reply_result(req, node, kvfs_removexattr(op_daemon(req)->fs, node, name));
+}

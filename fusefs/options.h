@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* The command line of mount.kvfs: arguments of util-linux's helpers and mount options. */
+#ifndef FUSEFS_OPTIONS_H
+#define FUSEFS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "fusefs/log.h"
+
+#define OPTIONS_THREADS_MAX	64
+#define OPTIONS_THREADS_DEFAULT 16
+#define OPTIONS_COMMIT_MAX_S	300
+
+/* A switch that the user may leave alone, which a remount has to know. */
+enum options_switch { OPTIONS_UNSAID = 0, OPTIONS_OFF, OPTIONS_ON };
+
+enum options_atime {
+	OPTIONS_ATIME_UNSAID = 0,
+	OPTIONS_RELATIME,
+	OPTIONS_STRICTATIME,
+	OPTIONS_NOATIME,
+};
+
+struct mount_options {
+	const char *volume; /* borrowed from argv */
+	const char *dir;    /* borrowed from argv */
+	bool foreground;
+	bool verbose;
+	bool sloppy; /* unknown mount options are ignored */
+	bool help, version;
+
+	int remount; /* these are enum options_switch */
+	int readonly;
+	int nosuid, nodev, noexec;
+	int nodiratime;
+	int allow_other;
+	int default_permissions;
+	int sync, lazytime;
+	int writeback;
+	int noxattr;
+	int debug;
+	int atime; /* enum options_atime */
+
+	unsigned commit_s;  /* 0: the engine's default */
+	unsigned threads;   /* 0: OPTIONS_THREADS_DEFAULT */
+	size_t cache_bytes; /* 0: the engine's default */
+};
+
+/*
+ * Reads the command line. One line is logged for what is wrong with it.
+ * Return: 0 or -EINVAL.
+ */
+int options_parse(int argc, char **argv, struct log *log, struct mount_options *out) KV_MUST_CHECK;
+/* Help for -h, on standard output. */
+void options_print_help(void);
+
+#endif

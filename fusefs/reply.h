@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* Answers to requests: the only place that turns results into errno and records into struct stat.
+ */
+#ifndef FUSEFS_REPLY_H
+#define FUSEFS_REPLY_H
+
+#include "fusefs/op.h"
+
+/*
+ * Reply @err, 0 or negative.
+ * @node: whom damage is reported for in the log; may be NULL
+ */
+void reply_result(fuse_req_t req, struct kvfs_node *node, int err);
+/* Reply with a name's node; the reference on it goes to the kernel, or is dropped if the reply
+ * does not arrive. */
+void reply_entry(fuse_req_t req, struct kvfs_node *node, const struct kvfs_attr *attr);
+/* There is no such name, and the kernel may remember that. */
+void reply_no_entry(fuse_req_t req);
+void reply_create(fuse_req_t req, struct kvfs_node *node, const struct kvfs_attr *attr,
+		  const struct fuse_file_info *fi);
+void reply_attr(fuse_req_t req, const struct kvfs_attr *attr);
+/* For what answers with a list of bytes or, if @size is 0, with its length; -ERANGE if too long. */
+void reply_xattr(fuse_req_t req, const struct kv_buf *value, size_t size);
+/* What readdirplus says of an entry. */
+void reply_fill_entry(struct kvfs_node *node, const struct kvfs_attr *attr,
+		      struct fuse_entry_param *out);
+/* errno for a result, positive, for what is not a reply. */
+int reply_errno(int err);
+
+#endif

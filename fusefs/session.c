@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libfuse's loop runs in a thread of its own, so that the first thread is free to
+ * wait for signals and to unmount while requests are still served: the kernel
+ * writes back what mmap(2) or the write-back cache hold, which a daemon that just
+ * stops serving would lose.
+ *
+ *   session_start -> serving -+- umount(8): ENODEV from /dev/fuse --------> session_wait returns
+ *                             +- SIGTERM: unmount() -> the same
+ *                             +- SIGTERM, files open: syncfs, detach, stop_serving()
+ *
+ * SIGUSR2 tells the first thread that the loop has ended, SIGUSR1 interrupts the loop.
+ */
+#include "fusefs/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fusefs/device.h"
+#include "kvcore/base/base.h"
+#include "kvcore/base/buf.h"
+
+#define STOP_RETRY_NS (20 * 1000 * 1000)
+
+static void no_action(int sig)
+{
+	(void)sig;
+}
+
+static sigset_t waited_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR2);
+	return set;
+}
+
+static int set_signals(void)
+{
+	struct sigaction interrupt = {.sa_handler = no_action}; /* no SA_RESTART */
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	sigset_t set = waited_signals();
+
+	sigaddset(&set, SIGUSR1);
+	if (sigaction(SIGUSR1, &interrupt, NULL) || sigaction(SIGPIPE, &ignore, NULL))
+		return -errno;
+	return -pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+/* ---- the thread that serves ---- */
+
+static int serve(struct session *s)
+{
+	unsigned threads = s->d->opt->threads ? s->d->opt->threads : OPTIONS_THREADS_DEFAULT;
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int ret;
+
+	if (!config)
+		return -ENOMEM;
+	/* Threads are made when all others are busy, as in an fsync, and then kept. */
+	fuse_loop_cfg_set_max_threads(config, threads);
+	fuse_loop_cfg_set_idle_threads(config, threads);
+	fuse_loop_cfg_set_clone_fd(config, 0);
+	ret = fuse_session_loop_mt(s->fuse, config);
+	fuse_loop_cfg_destroy(config);
+	return ret;
+}
+
+static void *session_thread(void *arg)
+{
+	struct session *s = arg;
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	(void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	s->result = serve(s);
+	atomic_store(&s->ended, true);
+	(void)kill(getpid(), SIGUSR2);
+	return NULL;
+}
+
+/*
+ * Make the loop return although nobody unmounted. The flag is only looked at
+ * between requests, and the interruption may come just before the loop sleeps, so
+ * it is repeated.
+ */
+static void stop_serving(struct session *s)
+{
+	const struct timespec pause = {0, STOP_RETRY_NS};
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	fuse_session_exit(s->fuse);
+	while (!atomic_load(&s->ended)) {
+		(void)pthread_kill(s->thread, SIGUSR1);
+		(void)sigtimedwait(&set, NULL, &pause);
+	}
+}
+
+/* ---- mounting ---- */
+
+static int add_option(char **options, const char *option)
+{
+	return fuse_opt_add_opt_escaped(options, option) ? -ENOMEM : 0;
+}
+
+static const struct {
+	size_t field;
+	int value;
+	const char *name;
+} passed_on[] = {
+	{offsetof(struct mount_options, readonly), OPTIONS_ON, "ro"},
+	{offsetof(struct mount_options, nosuid), OPTIONS_OFF, "suid"},
+	{offsetof(struct mount_options, nodev), OPTIONS_OFF, "dev"},
+	{offsetof(struct mount_options, noexec), OPTIONS_ON, "noexec"},
+	{offsetof(struct mount_options, atime), OPTIONS_NOATIME, "noatime"},
+	{offsetof(struct mount_options, nodiratime), OPTIONS_ON, "nodiratime"},
+	{offsetof(struct mount_options, allow_other), OPTIONS_ON, "allow_other"},
+	{offsetof(struct mount_options, debug), OPTIONS_ON, "debug"},
+};
+
+/*
+ * "sync" is not among them: the daemon obeys it by itself, and the kernel would
+ * send an fsync after each write, of which every one would find nothing to do.
+ */
+static int collect_options(const struct mount_options *opt, const char *source, char **out)
+{
+	struct kv_buf fsname = {0};
+	int value;
+	int err;
+
+	err = buf_printf(&fsname, "fsname=%s", source);
+	if (!err)
+		err = add_option(out, (const char *)fsname.data);
+	kv_buf_free(&fsname);
+	if (!err)
+		err = add_option(out, "subtype=kvfs");
+	if (!err && opt->default_permissions != OPTIONS_OFF)
+		err = add_option(out, "default_permissions");
+	for (size_t i = 0; !err && i < KV_ARRAY_COUNT(passed_on); i++) {
+		memcpy(&value, (const char *)opt + passed_on[i].field, sizeof(value));
+		if (value == passed_on[i].value)
+			err = add_option(out, passed_on[i].name);
+	}
+	return err;
+}
+
+static int new_session(struct session *s, const char *program, const char *source)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	char *options = NULL;
+	int err;
+
+	err = collect_options(s->d->opt, source, &options);
+	if (err)
+		goto out;
+	err = -ENOMEM;
+	if (fuse_opt_add_arg(&args, program) || fuse_opt_add_arg(&args, "-o") ||
+	    fuse_opt_add_arg(&args, options))
+		goto out;
+	s->fuse = fuse_session_new(&args, &op_table, sizeof(op_table), s->d);
+	if (s->fuse)
+		err = 0;
+out:
+	fuse_opt_free_args(&args);
+	free(options);
+	return err;
+}
+
+/* Wait for the kernel and the daemon to agree, by asking for the root directory. */
+static int probe(struct session *s)
+{
+	struct stat st;
+
+	if (stat(s->dir, &st)) {
+		int err = -errno;
+
+		log_error(s->d->log, "%s: mounted, but does not answer: %s", s->dir,
+			  strerror(-err));
+		return err;
+	}
+	s->device = st.st_dev;
+	return 0;
+}
+
+int session_start(struct session *s, struct kvfsd *d, const char *program, const char *source,
+		  const char *dir)
+{
+	bool mounted = false, started = false;
+	int err;
+
+	*s = (struct session){.d = d, .dir = dir};
+	err = new_session(s, program, source);
+	if (err) {
+		log_error(d->log, "cannot start a session: %s", strerror(-err));
+		return err;
+	}
+	err = set_signals();
+	if (err)
+		goto out;
+	if (fuse_session_mount(s->fuse, dir)) {
+		err = -EIO; /* libfuse or fusermount3 has said why */
+		goto out;
+	}
+	mounted = true;
+	err = device_attach(s->fuse);
+	if (err)
+		goto out;
+	err = -pthread_create(&s->thread, NULL, session_thread, s);
+	if (err) {
+		log_error(d->log, "cannot start a thread: %s", strerror(-err));
+		goto out;
+	}
+	started = true;
+	err = probe(s);
+out:
+	if (!err)
+		return 0;
+	if (started) {
+		stop_serving(s);
+		(void)pthread_join(s->thread, NULL);
+	}
+	if (mounted)
+		fuse_session_unmount(s->fuse);
+	fuse_session_destroy(s->fuse);
+	return err;
+}
+
+/* ---- the end ---- */
+
+static int run_fusermount(const char *dir, const char *how)
+{
+	char program[] = "fusermount3", quiet[] = "-q", ends[] = "--";
+	char *mode = strdup(how), *where = strdup(dir);
+	char *argv[] = {program, quiet, mode, ends, where, NULL};
+	int status = -1;
+	pid_t pid;
+
+	if (mode && where && !posix_spawnp(&pid, program, NULL, NULL, argv, environ))
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+	free(mode);
+	free(where);
+	return status == 0 ? 0 : -EBUSY;
+}
+
+/* Whether our mount is the one that is seen at its directory. */
+static bool is_visible(const struct session *s)
+{
+	struct stat st;
+
+	return stat(s->dir, &st) == 0 && st.st_dev == s->device;
+}
+
+static int unmount(const struct session *s, bool detach)
+{
+	if (geteuid() != 0)
+		return run_fusermount(s->dir, detach ? "-uz" : "-u");
+	return umount2(s->dir, UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) ? -errno : 0;
+}
+
+static void write_back(const struct session *s)
+{
+	int fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (syncfs(fd))
+		log_error(s->d->log, "%s: the kernel cannot write back: %s", s->dir,
+			  strerror(errno));
+	close(fd);
+}
+
+static void unmount_on_signal(struct session *s)
+{
+	if (is_visible(s)) {
+		if (unmount(s, false) == 0)
+			return;
+		/* Files are open. They stop working, but what was written to them is kept. */
+		write_back(s);
+		(void)unmount(s, true);
+	}
+	stop_serving(s);
+}
+
+int session_wait(struct session *s)
+{
+	sigset_t set = waited_signals();
+	bool signalled = false;
+	int sig;
+
+	while (!atomic_load(&s->ended)) {
+		sig = sigwaitinfo(&set, NULL);
+		if (sig < 0 || sig == SIGUSR2 || signalled)
+			continue;
+		signalled = true;
+		log_line(s->d->log, KV_LOG_INFO, "%s: unmounting on %s", s->dir, strsignal(sig));
+		unmount_on_signal(s);
+	}
+	(void)pthread_join(s->thread, NULL);
+	fuse_session_unmount(s->fuse);
+	fuse_session_destroy(s->fuse);
+	return s->result < 0 ? s->result : 0;
+}

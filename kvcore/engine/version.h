@@ -36,6 +36,15 @@ struct version {
 	/* The tables' bookkeeping is private to version.c. */
 };
 
+/*
+ * Does any table of levels >= @from_level hold an entry or a range delete in the keys from
+ * @first to @last? @last_exclusive: up to but without @last.
+ */
+bool version_overlaps(const struct version *v, unsigned from_level, struct kv_slice first,
+		      struct kv_slice last, bool last_exclusive);
+/* The segment, NULL if the version has none of this id; valid as long as the version. */
+struct segment *version_segment(const struct version *v, uint64_t id);
+
 struct versions;
 
 struct versions_options {
@@ -67,6 +76,8 @@ void versions_close(struct versions *vs);
 /* The current version with a reference for the caller. */
 struct version *versions_current(struct versions *vs);
 struct version *version_ref(struct version *v);
+/* May give space back and so discard it on the host: not under a lock that must not wait for I/O.
+ */
 void version_unref(struct version *v);
 
 uint64_t versions_new_table_id(struct versions *vs);
@@ -78,8 +89,12 @@ struct segment_delta {
 	int64_t live_bytes;
 };
 
+/*
+ * The table metas' contents are taken over on success, and stay the caller's otherwise. A table
+ * keeps the level it was built for in table_get_meta() when it is moved; version->level is right.
+ */
 struct version_edit {
-	struct table_meta *add; /* taken over on success; their level field says where */
+	struct table_meta *add; /* level 0: in front, in this order */
 	size_t add_count;
 	const uint64_t *remove; /* table ids */
 	size_t remove_count;
@@ -89,14 +104,15 @@ struct version_edit {
 	size_t move_count;
 	struct segment **add_segments; /* taken over on success */
 	size_t add_segment_count;
-	const uint64_t *remove_segments; /* ids; must have no live bytes */
+	const uint64_t *remove_segments; /* ids, dead; one that is gone already is no error */
 	size_t remove_segment_count;
 	const struct segment_delta *deltas;
 	size_t delta_count;
 	bool set_log; /* the log is needed only from here on */
 	struct wal_position log;
 	kv_seq last_seq;    /* highest in any table; 0: as before */
-	uint64_t log_epoch; /* 0: as before */
+	uint64_t log_epoch; /* 0: as before; only with set_log, or the replay would refuse older
+			     * frames that are still needed: without it, ignored */
 	bool clean;	    /* closed in order */
 	void *cookie;	    /* given to install */
 };
@@ -107,6 +123,31 @@ struct version_edit {
  * sync failed, the state on disk is the old or the new one, and the log is poisoned.
  */
 int versions_apply(struct versions *vs, struct version_edit *edit) KV_MUST_CHECK;
+
+/*
+ * What the caller allocated for an edit that failed may be given back, unless the failure was
+ * -KV_E_POISONED: then the volume may hold the new state already, and the space stays taken
+ * until the volume is opened again.
+ */
+void versions_discard_table(struct versions *vs, struct table_meta *meta, int err);
+
+/*
+ * Cut the end off a sealed segment: not in use any more, free for others once the next edit
+ * is durable. Only while nobody else uses the segment. Return: 0, -ENOMEM (not cut).
+ */
+int versions_cut_segment(struct versions *vs, struct segment *seg, uint64_t len) KV_MUST_CHECK;
+
+/*
+ * Inputs of running compactions. A claim is for ids of tables that are part of @v, which must
+ * be current, and excludes every other claim on them until versions_unclaim(). Claims made
+ * damaged last until the volume is closed: such tables cannot be compacted, only read.
+ * Return: 0, -KV_E_BUSY (somebody else's, or @v is not current any more), -ENOMEM.
+ */
+enum version_claim { VERSION_UNCLAIMED, VERSION_CLAIMED, VERSION_DAMAGED };
+int versions_claim(struct versions *vs, const struct version *v, const uint64_t *ids, size_t count)
+	KV_MUST_CHECK;
+void versions_unclaim(struct versions *vs, const uint64_t *ids, size_t count, bool damaged);
+enum version_claim versions_claim_of(struct versions *vs, uint64_t id);
 
 /* A copy of the current superblock fields, for info. */
 void versions_get_superblock(struct versions *vs, struct superblock *out);

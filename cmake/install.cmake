@@ -7,11 +7,19 @@ file(WRITE ${CMAKE_BINARY_DIR}/no_source.c "typedef int kvfs_no_source;\n")
 # libkvcore is the engine; libkvfs is the engine and the model, so a program links one of them.
 set(kvcore_layers layer_base layer_os layer_format layer_space layer_cache layer_wal layer_table
 	layer_engine)
-add_library(kvcore SHARED ${CMAKE_BINARY_DIR}/no_source.c)
-target_link_libraries(kvcore PRIVATE "$<LINK_LIBRARY:WHOLE_ARCHIVE,${kvcore_layers}>" kvfs_flags)
-add_library(kvfs_shared SHARED ${CMAKE_BINARY_DIR}/no_source.c)
-target_link_libraries(kvfs_shared PRIVATE
-	"$<LINK_LIBRARY:WHOLE_ARCHIVE,${kvcore_layers},layer_model>" kvfs_flags)
+function(kvfs_shared_library name)
+	set(archives "")
+	foreach(layer ${ARGN})
+		list(APPEND archives $<TARGET_FILE:${layer}>)
+	endforeach()
+	add_library(${name} SHARED ${CMAKE_BINARY_DIR}/no_source.c)
+	add_dependencies(${name} ${ARGN})
+	set_target_properties(${name} PROPERTIES LINK_DEPENDS "${archives}")
+	target_link_libraries(${name} PRIVATE -Wl,--whole-archive ${archives} -Wl,--no-whole-archive
+		kvfs_flags PkgConfig::CRYPTO Snappy::snappy)
+endfunction()
+kvfs_shared_library(kvcore ${kvcore_layers})
+kvfs_shared_library(kvfs_shared ${kvcore_layers} layer_model)
 set_target_properties(kvfs_shared PROPERTIES OUTPUT_NAME kvfs)
 set_target_properties(kvcore kvfs_shared PROPERTIES
 	VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memtables against a sorted array, with iterators that are in use while versions
+ * are added, and with readers beside a writer. The budget is a stand-in defined
+ * here (the linker prefers it to the cache layer's), so that charges can be seen.
+ */
+#include "kvcore/engine/memtable.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvcore/base/base.h"
+#include "kvcore/os/os_thread.h"
+#include "tests/support/array_iter.h"
+
+#define KEYS	    40U
+#define ENTRIES_MAX 3000U
+
+struct cache {
+	size_t charged;
+};
+
+void cache_charge(struct cache *c, size_t bytes)
+{
+	ck_assert_uint_eq(bytes % 65536, 0);
+	c->charged += bytes;
+}
+
+void cache_uncharge(struct cache *c, size_t bytes)
+{
+	ck_assert_uint_le(bytes, c->charged);
+	c->charged -= bytes;
+}
+
+struct world {
+	char key[KEYS][40];
+	struct kv_slice probes[KEYS];
+	struct entry all[ENTRIES_MAX]; /* sorted */
+	size_t count;
+	char value[64][8];
+	kv_seq seq;
+	struct memtable *m;
+};
+
+static void world_init(struct world *w)
+{
+	memset(w, 0, sizeof(*w));
+	for (unsigned i = 0; i < KEYS; i++) {
+		int len = snprintf(w->key[i], sizeof(w->key[i]), "%s%02u%s",
+				   i % 3 ? "usr/share/doc/" : "", i, i % 5 ? "" : "/tail");
+
+		w->probes[i] = kv_slice_of(w->key[i], (size_t)len);
+	}
+	for (unsigned i = 0; i < KV_ARRAY_COUNT(w->value); i++)
+		snprintf(w->value[i], sizeof(w->value[i]), "v%u", i);
+	ck_assert_int_eq(memtable_new(NULL, &w->m), 0);
+}
+
+/* Add a random version to memtable and array; sometimes one of the same seq, which replaces. */
+static void add_random(struct world *w, struct test_rng *rng)
+{
+	struct entry e = {.key = w->probes[test_rng_below(rng, KEYS)],
+			  .kind = test_rng_below(rng, 4) ? ENTRY_PUT : ENTRY_DELETE};
+	size_t i = array_lower_bound(w->all, w->count, e.key);
+
+	w->seq += test_rng_below(rng, 3);
+	e.seq = w->seq + 1;
+	if (e.kind == ENTRY_PUT)
+		e.value = test_str(w->value[test_rng_below(rng, KV_ARRAY_COUNT(w->value))]);
+	ck_assert_int_eq(memtable_add(w->m, &e), 0);
+	if (i < w->count && slice_equal(w->all[i].key, e.key) && w->all[i].seq == e.seq) {
+		w->all[i] = e;
+		return;
+	}
+	ck_assert_uint_lt(w->count, ENTRIES_MAX);
+	memmove(&w->all[i + 1], &w->all[i], (w->count - i) * sizeof(e));
+	w->all[i] = e;
+	w->count++;
+}
+
+static void check_gets(struct world *w)
+{
+	for (unsigned i = 0; i < KEYS; i++) {
+		for (kv_seq max = 0; max <= w->seq + 2; max += 1 + w->seq / 50) {
+			size_t at = array_lower_bound(w->all, w->count, w->probes[i]);
+			struct entry e;
+			int err = memtable_get(w->m, w->probes[i], max, &e);
+
+			while (at < w->count && slice_equal(w->all[at].key, w->probes[i]) &&
+			       w->all[at].seq > max)
+				at++;
+			if (at == w->count || !slice_equal(w->all[at].key, w->probes[i])) {
+				ck_assert_int_eq(err, -KV_E_NOTFOUND);
+				continue;
+			}
+			ck_assert_int_eq(err, 0);
+			ck_assert(array_entry_equal(&e, &w->all[at]));
+		}
+	}
+}
+
+START_TEST(test_gets_and_walks_equal_a_sorted_array)
+{
+	struct test_rng rng = test_rng_seeded("walk");
+	static struct world w;
+
+	for (unsigned round = 0; round < 30; round++) {
+		struct iter *it;
+
+		world_init(&w);
+		ck_assert(memtable_empty(w.m));
+		ck_assert_int_eq(memtable_iter_new(w.m, &it), 0);
+		array_iter_walk(it, w.all, 0, w.probes, KEYS, 10, &rng);
+		for (unsigned step = 0; step < 10; step++) {
+			for (uint64_t n = test_rng_below(&rng, 40); n > 0; n--)
+				add_random(&w, &rng);
+			array_iter_walk(it, w.all, w.count, w.probes, KEYS, 100, &rng);
+			check_gets(&w);
+			ck_assert_uint_eq(memtable_entries(w.m), w.count);
+		}
+		memtable_freeze(w.m);
+		memtable_unref(w.m); /* the iterator has a reference of its own */
+		array_iter_walk(it, w.all, w.count, w.probes, KEYS, 200, &rng);
+		iter_close(it);
+	}
+}
+END_TEST
+
+/* Index of the first entry after (key, seq). */
+static size_t index_after(const struct world *w, const struct entry *at)
+{
+	size_t i = 0;
+
+	while (i < w->count && entry_compare(&w->all[i], at) <= 0)
+		i++;
+	return i;
+}
+
+static size_t index_of(const struct world *w, const struct entry *at)
+{
+	size_t i = 0;
+
+	while (i < w->count && entry_compare(&w->all[i], at) < 0)
+		i++;
+	return i;
+}
+
+START_TEST(test_an_iterator_steps_rightly_while_versions_are_added)
+{
+	struct test_rng rng = test_rng_seeded("additions");
+	static struct world w;
+
+	for (unsigned round = 0; round < 60; round++) {
+		struct iter *it;
+		bool positioned = false;
+
+		world_init(&w);
+		ck_assert_int_eq(memtable_iter_new(w.m, &it), 0);
+		for (unsigned step = 0; step < 1000; step++) {
+			bool forward = test_rng_below(&rng, 2);
+			struct entry at, e;
+			size_t want;
+			int err;
+
+			while (test_rng_below(&rng, 3) == 0)
+				add_random(&w, &rng);
+			if (!positioned) {
+				positioned = iter_seek(it, w.probes[step % KEYS]) == 0;
+				continue;
+			}
+			iter_entry(it, &at);
+			want = forward ? index_after(&w, &at) : index_of(&w, &at) - 1;
+			err = forward ? iter_next(it) : iter_prev(it);
+			positioned = want < w.count;
+			ck_assert_int_eq(err, positioned ? 0 : -KV_E_NOTFOUND);
+			if (positioned) {
+				iter_entry(it, &e);
+				ck_assert(array_entry_equal(&e, &w.all[want]));
+			}
+		}
+		iter_close(it);
+		memtable_unref(w.m);
+	}
+}
+END_TEST
+
+START_TEST(test_what_was_read_stays_valid_while_a_reference_is_held)
+{
+	struct entry e = {
+		.key = test_str("k"), .seq = 1, .kind = ENTRY_PUT, .value = test_str("old")};
+	struct entry got;
+	struct memtable *m;
+
+	ck_assert_int_eq(memtable_new(NULL, &m), 0);
+	ck_assert_int_eq(memtable_add(m, &e), 0);
+	ck_assert_int_eq(memtable_get(m, e.key, KV_SEQ_MAX, &got), 0);
+	e.value = test_str("new");
+	ck_assert_int_eq(memtable_add(m, &e), 0); /* the same seq: replaces */
+	ck_assert(slice_equal(got.value, test_str("old")));
+	ck_assert_int_eq(memtable_get(m, e.key, KV_SEQ_MAX, &got), 0);
+	ck_assert(slice_equal(got.value, test_str("new")));
+	ck_assert_uint_eq(memtable_entries(m), 1);
+	memtable_unref(m);
+}
+END_TEST
+
+START_TEST(test_range_deletes_are_told_apart_from_entries)
+{
+	struct memtable *m;
+	struct range_set *copy;
+
+	ck_assert_int_eq(memtable_new(NULL, &m), 0);
+	ck_assert(!memtable_has_ranges(m));
+	ck_assert_uint_eq(memtable_covering(m, test_str("c"), KV_SEQ_MAX), 0);
+	ck_assert_int_eq(memtable_add_range(m, test_str("b"), test_str("f"), 5), 0);
+	ck_assert_int_eq(memtable_add_range(m, test_str("d"), test_str("h"), 9), 0);
+	ck_assert(memtable_has_ranges(m));
+	ck_assert(!memtable_empty(m));
+	ck_assert_uint_eq(memtable_entries(m), 0);
+	ck_assert_uint_eq(memtable_covering(m, test_str("a"), KV_SEQ_MAX), 0);
+	ck_assert_uint_eq(memtable_covering(m, test_str("b"), KV_SEQ_MAX), 5);
+	ck_assert_uint_eq(memtable_covering(m, test_str("e"), KV_SEQ_MAX), 9);
+	ck_assert_uint_eq(memtable_covering(m, test_str("e"), 8), 5);
+	ck_assert_uint_eq(memtable_covering(m, test_str("e"), 4), 0);
+	ck_assert_uint_eq(memtable_covering(m, test_str("h"), KV_SEQ_MAX), 0);
+	ck_assert_int_eq(range_set_new(&copy), 0);
+	ck_assert_int_eq(memtable_ranges(m, copy), 0);
+	memtable_unref(m);
+	ck_assert_uint_eq(range_set_covering(copy, test_str("e"), KV_SEQ_MAX), 9);
+	ck_assert_uint_eq(range_set_covering(copy, test_str("b"), KV_SEQ_MAX), 5);
+	range_set_free(copy);
+}
+END_TEST
+
+START_TEST(test_the_budget_is_charged_for_all_memory_until_the_last_reference)
+{
+	static uint8_t value[3000];
+	struct cache budget = {0};
+	struct memtable *m;
+
+	ck_assert_int_eq(memtable_new(&budget, &m), 0);
+	for (unsigned i = 0; i < 2000; i++) {
+		uint8_t key[4];
+		struct entry e = {.key = kv_slice_of(key, sizeof(key)),
+				  .seq = i + 1,
+				  .kind = ENTRY_PUT,
+				  .value = kv_slice_of(value, i % sizeof(value))};
+
+		be32_put(key, i);
+		ck_assert_int_eq(memtable_add(m, &e), 0);
+		ck_assert_uint_ge(budget.charged, memtable_bytes(m));
+		ck_assert_uint_lt(budget.charged, memtable_bytes(m) + 65536);
+	}
+	ck_assert_uint_gt(memtable_bytes(m), 1500 * 1000);
+	memtable_ref(m);
+	memtable_unref(m);
+	ck_assert_uint_gt(budget.charged, 0);
+	memtable_unref(m);
+	ck_assert_uint_eq(budget.charged, 0);
+}
+END_TEST
+
+/* ---- readers beside a writer --------------------------------------------- */
+
+#define RACE_KEYS  64U
+#define RACE_STEPS 20000U
+#define READERS	   3U
+
+struct race {
+	struct memtable *m;
+	_Atomic kv_seq visible; /* released by the writer after its additions */
+	_Atomic bool done;
+	_Atomic uint64_t moves;
+};
+
+static struct kv_slice race_key(uint8_t *out, uint64_t i)
+{
+	memcpy(out, "key/", 4);
+	be32_put(out + 4, (uint32_t)(i % RACE_KEYS * 31));
+	return kv_slice_of(out, 8);
+}
+
+/* Commit s puts key s and key s + 1, so that a reader can tell what it must see. */
+static void race_writer(void *arg)
+{
+	struct race *r = arg;
+
+	for (kv_seq seq = 1; seq <= RACE_STEPS; seq++) {
+		for (uint64_t i = 0; i < 2; i++) {
+			uint8_t key[8], value[8];
+			struct entry e = {.key = race_key(key, seq + i),
+					  .seq = seq,
+					  .kind = ENTRY_PUT,
+					  .value = kv_slice_of(value, sizeof(value))};
+
+			be64_put(value, seq);
+			if (memtable_add(r->m, &e))
+				abort();
+		}
+		atomic_store_explicit(&r->visible, seq, memory_order_release);
+	}
+	memtable_freeze(r->m);
+	atomic_store(&r->done, true);
+}
+
+static void race_check_get(struct race *r, uint64_t i)
+{
+	kv_seq max = atomic_load_explicit(&r->visible, memory_order_acquire);
+	uint8_t key[8];
+	struct kv_slice ikey = race_key(key, i);
+	struct entry e;
+	kv_seq want = 0;
+
+	for (kv_seq s = max; s > 0 && !want; s--) {
+		if (s % RACE_KEYS == i % RACE_KEYS || (s + 1) % RACE_KEYS == i % RACE_KEYS)
+			want = s;
+	}
+	if (memtable_get(r->m, ikey, max, &e)) {
+		ck_assert_uint_eq(want, 0);
+		return;
+	}
+	ck_assert_uint_eq(e.seq, want);
+	ck_assert_uint_eq(be64_at(e.value.data), want);
+}
+
+static void race_reader(void *arg)
+{
+	struct race *r = arg;
+	struct test_rng rng = {(uint64_t)(uintptr_t)&rng};
+	struct iter *it;
+	bool positioned = false;
+	uint64_t moves = 0;
+
+	ck_assert_int_eq(memtable_iter_new(r->m, &it), 0);
+	while (!atomic_load(&r->done)) {
+		bool forward = test_rng_below(&rng, 2);
+		uint64_t run = 1 + test_rng_below(&rng, 50);
+		uint8_t key[8];
+
+		race_check_get(r, test_rng_next(&rng));
+		if (!positioned)
+			positioned = !iter_seek(it, race_key(key, test_rng_next(&rng)));
+		while (positioned && run--) {
+			struct entry at, e;
+
+			iter_entry(it, &at);
+			positioned = !(forward ? iter_next(it) : iter_prev(it));
+			if (!positioned)
+				break;
+			iter_entry(it, &e);
+			ck_assert_uint_eq(be64_at(e.value.data), e.seq);
+			ck_assert((entry_compare(&e, &at) > 0) == forward);
+			moves++;
+		}
+	}
+	iter_close(it);
+	atomic_fetch_add(&r->moves, moves);
+}
+
+START_TEST(test_readers_see_whole_commits_in_order_beside_a_writer)
+{
+	static struct race r;
+	struct os_thread reader[READERS], writer;
+
+	ck_assert_int_eq(memtable_new(NULL, &r.m), 0);
+	for (unsigned i = 0; i < READERS; i++)
+		ck_assert_int_eq(os_thread_start(&reader[i], "reader", race_reader, &r), 0);
+	ck_assert_int_eq(os_thread_start(&writer, "writer", race_writer, &r), 0);
+	os_thread_join(&writer);
+	for (unsigned i = 0; i < READERS; i++)
+		os_thread_join(&reader[i]);
+	ck_assert_uint_gt(atomic_load(&r.moves), 0);
+	memtable_unref(r.m);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		test_gets_and_walks_equal_a_sorted_array,
+		test_an_iterator_steps_rightly_while_versions_are_added,
+		test_what_was_read_stays_valid_while_a_reference_is_held,
+		test_range_deletes_are_told_apart_from_entries,
+		test_the_budget_is_charged_for_all_memory_until_the_last_reference,
+		test_readers_see_whole_commits_in_order_beside_a_writer,
+	};
+
+	return test_suite_run("memtable", tests, KV_ARRAY_COUNT(tests), 120);
+}

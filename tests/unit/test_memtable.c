@@ -91,12 +91,12 @@ static void check_gets(struct world *w)
 			while (at < w->count && slice_equal(w->all[at].key, w->probes[i]) &&
 			       w->all[at].seq > max)
 				at++;
-			if (at == w->count || !slice_equal(w->all[at].key, w->probes[i])) {
-				ck_assert_int_eq(err, -KV_E_NOTFOUND);
-				continue;
+			if (at < w->count && slice_equal(w->all[at].key, w->probes[i])) {
+				if (err || !array_entry_equal(&e, &w->all[at]))
+					ck_abort_msg("key=%u max=%u err=%d", i, (unsigned)max, err);
+			} else if (err != -KV_E_NOTFOUND) {
+				ck_abort_msg("key=%u max=%u err=%d", i, (unsigned)max, err);
 			}
-			ck_assert_int_eq(err, 0);
-			ck_assert(array_entry_equal(&e, &w->all[at]));
 		}
 	}
 }

@@ -29,7 +29,7 @@ size_t varint_len(uint64_t v)
 	return n;
 }
 
-const uint8_t *varint_get(const uint8_t *p, const uint8_t *end, uint64_t *out)
+const uint8_t *varint_get_long(const uint8_t *p, const uint8_t *end, uint64_t *out)
 {
 	uint64_t v = 0;
 

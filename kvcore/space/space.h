@@ -2,14 +2,14 @@
 /*
  * Which extents of the volume are free. Derived at open from what the manifest
  * refers to (space_claim), never stored. All sizes are bytes and multiples of
- * FORMAT_BLOCK.
+ * FORMAT_BLOCK (asserted, but for what is claimed).
  *
  * Invariants: free extents are disjoint, not adjacent, and disjoint from all
  * claimed or allocated ones; free + allocated + overhead = size.
  *
- * A volume that grows on demand is extended through os_volume grow in steps
- * that double up to 256 MiB; when the host has no room the step shrinks to what
- * is needed, then it is -KV_E_NOSPACE, and a later call tries again.
+ * A volume that grows on demand is extended through os_volume grow in steps of
+ * about 1/8 of its size, powers of two from 1 to 256 MiB; when the host has no room the
+ * step shrinks to what is needed, then it is -KV_E_NOSPACE, and a later call tries again.
  *
  * Thread safety: all functions from any thread; one leaf-like mutex of rank
  * OS_RANK_SPACE, not held across discard or grow of other callers' space.
@@ -39,7 +39,8 @@ struct space_options {
 	uint64_t size_max;	  /* 0: grows on demand */
 	uint64_t data_off;	  /* first byte that may be allocated */
 	uint64_t reserve;	  /* bytes kept for SPACE_COMPACT and SPACE_MANIFEST; 0: chosen from
-				   * the size: 1/16, at least 2 MiB, at most 256 MiB */
+				   * the size: 1/16, at least 2 MiB, at most 256 MiB and 1/4 of the
+				   * data's room */
 	bool readonly;		  /* nothing is allocated, grown or discarded */
 };
 
@@ -49,13 +50,15 @@ void space_free(struct space *s);
 
 /*
  * Mark an extent as in use, at open.
- * Return: 0, -KV_E_CORRUPT (misaligned, empty, out of bounds, or overlaps one already claimed).
+ * Return: 0, -KV_E_CORRUPT (misaligned, empty, out of bounds, or overlaps one already claimed),
+ * -ENOMEM.
  */
 int space_claim(struct space *s, struct extent e) KV_MUST_CHECK;
 
 /*
  * Allocate one extent of at most @want and at least @min bytes, contiguous.
- * Prefers the exact size, then the largest that fits.
+ * Prefers the exact size, then the smallest extent that holds @want; a smaller one
+ * than a quarter of @want only when the volume cannot grow.
  * Return: 0, -KV_E_NOSPACE.
  */
 int space_alloc(struct space *s, enum space_class class, uint64_t want, uint64_t min,
@@ -76,7 +79,7 @@ struct space_stat {
 	uint64_t largest_free;
 };
 void space_get_stat(struct space *s, struct space_stat *out);
-/* Would @bytes of SPACE_VALUE be found now? A hint for early ENOSPC. */
+/* Would @bytes of SPACE_VALUE be found now? A hint for early ENOSPC. May grow the volume. */
 bool space_has_room(struct space *s, uint64_t bytes);
 
 #endif

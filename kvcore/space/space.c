@@ -155,25 +155,32 @@ static uint64_t step_of(uint64_t size)
 }
 
 /*
- * Lengthen the volume by at least @need bytes, or as far as it may. Drops the
- * mutex meanwhile. Return whether it is longer now.
+ * Lengthen the volume: by a step, or by @need bytes where the host has no more,
+ * or by halves of that down to @least. Drops the mutex meanwhile. Return
+ * whether it is longer now.
  */
-static bool grow(struct space *s, uint64_t need) KV_REQUIRES(s->mu)
+static bool grow(struct space *s, uint64_t need, uint64_t least) KV_REQUIRES(s->mu)
 {
 	struct os_volume *v = s->options.volume;
-	uint64_t room = s->limit - s->size;
-	uint64_t least = s->size + min_u64(room, need);
-	uint64_t target = s->size + min_u64(room, max_u64(need, step_of(s->size)));
+	uint64_t size = s->size;
+	uint64_t room = s->limit - size;
+	uint64_t more = min_u64(room, max_u64(need, step_of(size)));
 	int err;
 
 	if (room == 0 || s->options.readonly)
 		return false;
+	need = min_u64(need, room);
+	least = min_u64(least, room);
 	s->growing = true;
 	os_mutex_unlock(&s->mu);
-	err = v->ops->grow(v, target);
-	if (err && least < target) {
-		target = least;
-		err = v->ops->grow(v, target);
+	err = v->ops->grow(v, size + more);
+	if (err && more > need) {
+		more = need;
+		err = v->ops->grow(v, size + more);
+	}
+	while (err && more > least) {
+		more = max_u64(align_down_u64(more / 2, FORMAT_BLOCK), least);
+		err = v->ops->grow(v, size + more);
 	}
 	os_mutex_lock(&s->mu);
 	s->growing = false;
@@ -181,9 +188,17 @@ static bool grow(struct space *s, uint64_t need) KV_REQUIRES(s->mu)
 	if (err)
 		return false;
 	/* Without memory for it the new part is just not used until the next opening. */
-	err = space_map_add(&s->map, (struct extent){s->size, target - s->size});
-	s->size = target;
+	err = space_map_add(&s->map, (struct extent){size, more});
+	s->size = size + more;
 	return !err;
+}
+
+/* Bytes by which the free space falls short of leaving @floor after giving @bytes. */
+static uint64_t shortage(const struct space *s, uint64_t bytes, uint64_t floor) KV_REQUIRES(s->mu)
+{
+	uint64_t total = bytes + floor;
+
+	return total - min_u64(total, s->map.bytes);
 }
 
 /* ---- allocation ----------------------------------------------------------- */
@@ -232,9 +247,8 @@ int space_alloc(struct space *s, enum space_class class, uint64_t want, uint64_t
 		if (s->growing)
 			os_cond_wait(&s->grown, &s->mu);
 		else
-			settle = !grow(
-				s,
-				max_u64(want, want + floor - min_u64(want + floor, s->map.bytes)));
+			settle = !grow(s, max_u64(want, shortage(s, want, floor)),
+				       max_u64(min, shortage(s, min, floor)));
 	}
 	os_mutex_unlock(&s->mu);
 	if (err)
@@ -295,7 +309,7 @@ bool space_has_room(struct space *s, uint64_t bytes)
 		if (s->growing)
 			os_cond_wait(&s->grown, &s->mu);
 		else
-			more = grow(s, need - s->map.bytes);
+			more = grow(s, need - s->map.bytes, need - s->map.bytes);
 	}
 	os_mutex_unlock(&s->mu);
 	return room;

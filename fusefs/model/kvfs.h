@@ -346,6 +346,7 @@ struct kvfs_check_options {
 	void *ctx;
 	const struct kv_progress *progress; /* entries */
 	const struct kv_log_sink *log;
+	struct os_env *env; /* NULL: this host */
 };
 struct kvfs_check_result {
 	uint64_t problems, repaired;

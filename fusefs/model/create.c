@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mknod, mkdir and symlink. The node is made before the transaction with the
+ * id that the file will have, so that after the commit nothing can fail. A
+ * directory gets its natural prefix, unless a directory that was moved away
+ * still uses it or it would be too long: then one made from its id.
+ */
+#include "fusefs/model/create.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "fusefs/model/edit.h"
+#include "fusefs/model/retry.h"
+
+/* With room for a directory's fresh prefix. */
+struct create_args {
+	struct edit dir;
+	struct kv_slice name;
+	const struct kvfs_owner *owner;
+	struct record r; /* mode and contents are set by the caller */
+	bool want_node, published;
+	struct kvfs_node *node;
+	uint8_t prefix[MODEL_FRESH_LEN];
+};
+
+int create_choose_prefix(struct kvfs *fs, struct kv_txn *txn, struct kv_slice parent,
+			 struct kv_slice name, struct record *r, uint8_t *fresh)
+{
+	struct model_key key;
+	uint8_t id[8];
+	int err = -KV_E_NOTFOUND;
+
+	place_natural(parent, name, &key);
+	if (key.len <= MODEL_PREFIX_MAX) {
+		if (atomic_load(&fs->displaced))
+			err = kv_txn_get(txn, key.keyspace, model_key_slice(&key), NULL);
+		if (err == -KV_E_NOTFOUND)
+			return 0;
+		if (err)
+			return err;
+	}
+	place_fresh(r->id, &key);
+	memcpy(fresh, key.b, MODEL_FRESH_LEN);
+	r->prefix = kv_slice_of(fresh, MODEL_FRESH_LEN);
+	r->flags |= MODEL_FLAG_PREFIX;
+	be64_put(id, r->id);
+	atomic_store(&fs->displaced, true);
+	return kv_txn_put(txn, key.keyspace, r->prefix, kv_slice_of(id, sizeof(id)));
+}
+
+void create_inherit(struct record *r, const struct record *dir, const struct kvfs_owner *owner)
+{
+	r->uid = owner->uid;
+	r->gid = owner->gid;
+	r->mode = (r->mode & S_IFMT) | (r->mode & 07777U & ~owner->umask);
+	if (dir->mode & S_ISGID) {
+		r->gid = dir->gid;
+		if (record_is_dir(r))
+			r->mode |= S_ISGID;
+	}
+}
+
+static int create_make_node(struct kvfs *fs, struct create_args *a)
+{
+	if (!a->want_node)
+		return 0;
+	node_discard(fs, a->node);
+	a->node = NULL;
+	return node_new(fs, &a->r, NODE_NAMED, a->dir.node, a->name, &a->node);
+}
+
+static int create_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
+{
+	struct create_args *a = arg;
+	int nlink = record_is_dir(&a->r) ? 1 : 0;
+	struct model_key key, dir_key;
+	struct record_buf dir = {0};
+	int err;
+
+	err = node_check_dir(a->dir.node);
+	if (err)
+		return err;
+	a->r.prefix.len = 0;
+	a->r.flags &= (uint8_t)~MODEL_FLAG_PREFIX;
+	place_name(place_node_prefix(a->dir.node), a->name, &key);
+	err = kv_txn_lock(txn, key.keyspace, model_key_slice(&key));
+	if (!err && edit_dir_writes(fs, nlink))
+		err = edit_lock(txn, &a->dir);
+	if (!err)
+		err = kv_txn_get(txn, key.keyspace, model_key_slice(&key), NULL);
+	if (err != -KV_E_NOTFOUND)
+		return err ? err : -EEXIST;
+	place_node(a->dir.node, &dir_key);
+	err = record_get(fs, txn, &dir_key, false, &dir);
+	if (err)
+		goto out;
+	create_inherit(&a->r, &dir.r, a->owner);
+	if (record_is_dir(&a->r))
+		err = create_choose_prefix(fs, txn, place_node_prefix(a->dir.node), a->name, &a->r,
+					   a->prefix);
+	if (!err)
+		err = create_make_node(fs, a);
+	if (!err)
+		err = record_put(txn, &key, &a->r);
+	if (!err)
+		err = edit_dir(fs, txn, &a->dir, nlink);
+out:
+	record_buf_free(&dir);
+	return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
+}
+
+static void create_done(struct kvfs *fs, void *arg)
+{
+	struct create_args *a = arg;
+
+	edit_dir_done(fs, &a->dir);
+	if (a->node)
+		a->node = node_publish(fs, a->node);
+	a->published = true;
+}
+
+static int create_entry(struct kvfs *fs, struct create_args *a, struct kvfs_node **out,
+			struct kvfs_attr *attr)
+{
+	struct retry_op op = {.run = create_run, .done = create_done, .arg = a};
+	uint64_t now = record_time(kvfs_now());
+	int err;
+
+	err = place_check_name(a->name);
+	if (!err)
+		err = node_check_dir(a->dir.node);
+	if (!err)
+		err = kvfs_new_id(fs, &a->r.id);
+	if (err)
+		return err;
+	a->dir.now = now;
+	a->want_node = out != NULL;
+	a->r.kind = MODEL_RECORD_FULL;
+	a->r.nlink = record_is_dir(&a->r) ? 2 : 1;
+	a->r.atime = a->r.mtime = a->r.ctime = a->r.btime = now;
+	err = retry_write(fs, &op);
+	if (err) {
+		/* A failed sync comes after the node was published. */
+		if (a->published)
+			node_unref(fs, a->node, 1);
+		else
+			node_discard(fs, a->node);
+	} else {
+		if (out)
+			*out = a->node;
+		if (attr)
+			record_attr(&a->r, attr);
+	}
+	edit_free(&a->dir);
+	return err;
+}
+
+int kvfs_mknod(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_t mode,
+	       uint32_t rdev, const struct kvfs_owner *owner, struct kvfs_node **out,
+	       struct kvfs_attr *attr)
+{
+	struct create_args a = {.dir = {.node = dir},
+				.name = kv_slice_of(name, strlen(name)),
+				.owner = owner,
+				.r = {.mode = mode & (S_IFMT | 07777U)}};
+
+	if (!(mode & S_IFMT))
+		a.r.mode |= S_IFREG;
+	switch (a.r.mode & S_IFMT) {
+	case S_IFREG:
+	case S_IFIFO:
+	case S_IFSOCK:
+		break;
+	case S_IFCHR:
+	case S_IFBLK:
+		a.r.rdev = rdev;
+		break;
+	default:
+		return -EINVAL;
+	}
+	return create_entry(fs, &a, out, attr);
+}
+
+int kvfs_mkdir(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_t mode,
+	       const struct kvfs_owner *owner, struct kvfs_node **out, struct kvfs_attr *attr)
+{
+	struct create_args a = {.dir = {.node = dir},
+				.name = kv_slice_of(name, strlen(name)),
+				.owner = owner,
+				.r = {.mode = S_IFDIR | (mode & 07777U)}};
+
+	return create_entry(fs, &a, out, attr);
+}
+
+int kvfs_symlink(struct kvfs *fs, struct kvfs_node *dir, const char *name, const char *target,
+		 const struct kvfs_owner *owner, struct kvfs_node **out, struct kvfs_attr *attr)
+{
+	struct kvfs_owner no_mask = {owner->uid, owner->gid, 0};
+	struct create_args a = {.dir = {.node = dir},
+				.name = kv_slice_of(name, strlen(name)),
+				.owner = &no_mask,
+				.r = {.mode = S_IFLNK | 0777U}};
+
+	a.r.contents = kv_slice_of(target, strlen(target));
+	a.r.size = a.r.contents.len;
+	if (!a.r.size)
+		return -ENOENT;
+	if (a.r.size > KVFS_SYMLINK_MAX)
+		return -ENAMETOOLONG;
+	return create_entry(fs, &a, out, attr);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* What a new file gets, shared by all ways of making one. */
+#ifndef KVFS_CREATE_H
+#define KVFS_CREATE_H
+
+#include "fusefs/model/place.h"
+
+/*
+ * The prefix of a new directory @r, whose id is set: natural if it can be, else fresh, which is
+ * put into @r (borrowing @fresh, MODEL_FRESH_LEN bytes) and into MODEL_PREFIXES.
+ */
+int create_choose_prefix(struct kvfs *fs, struct kv_txn *txn, struct kv_slice parent,
+			 struct kv_slice name, struct record *r, uint8_t *fresh) KV_MUST_CHECK;
+/* Owner, group and mode of @r, made by @owner in @dir. */
+void create_inherit(struct record *r, const struct record *dir, const struct kvfs_owner *owner);
+
+#endif

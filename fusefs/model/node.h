@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The node table: every file that somebody looks at, by its id, with where its
+ * record lives. A node is shared by all who look at the file; references keep
+ * it, and keep its parents. Thread safety: any thread; what else must be held
+ * is said at each function.
+ */
+#ifndef KVFS_NODE_H
+#define KVFS_NODE_H
+
+#include "fusefs/model/record.h"
+
+int node_table_init(struct kvfs *fs) KV_MUST_CHECK;
+/* Frees all nodes, whatever references they have. */
+void node_table_fini(struct kvfs *fs);
+/* Calls @visit for each node with a reference added for the call; no lock is held by the caller. */
+int node_table_each(struct kvfs *fs, int (*visit)(struct kvfs *fs, struct kvfs_node *node))
+	KV_MUST_CHECK;
+
+/* Adds a reference; NULL if there is no such node. */
+struct kvfs_node *node_find(struct kvfs *fs, uint64_t ino);
+void node_ref(struct kvfs *fs, struct kvfs_node *node);
+/* May run transactions, if the last reference goes: no lock is held. @node may be NULL. */
+void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs);
+
+/*
+ * A node that is not in the table yet, with one reference, for the record @r at
+ * @parent, @name. Made before a transaction, so that nothing can fail after it.
+ * Return: 0, -ENOMEM.
+ */
+int node_new(struct kvfs *fs, const struct record *r, enum node_state state,
+	     struct kvfs_node *parent, struct kv_slice name, struct kvfs_node **out) KV_MUST_CHECK;
+/* Throw one away that was not published; NULL is allowed. @parent has another reference. */
+void node_discard(struct kvfs *fs, struct kvfs_node *node);
+/* Into the table; if the file has a node already, that one is returned and @node is gone. */
+struct kvfs_node *node_publish(struct kvfs *fs, struct kvfs_node *node);
+/* The node of @r with a reference added, made if there is none. fs->ns is held. */
+int node_make(struct kvfs *fs, const struct record *r, enum node_state state,
+	      struct kvfs_node *parent, struct kv_slice name, struct kvfs_node **out) KV_MUST_CHECK;
+/*
+ * The node lives elsewhere now. fs->ns is held for writing. @name is malloc'd and now the node's.
+ * The former parent is returned, for node_unref() after the lock is released.
+ */
+struct kvfs_node *node_move(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *parent,
+			    char *name) KV_MUST_CHECK;
+bool node_is_at(const struct kvfs_node *node, const struct kvfs_node *parent, struct kv_slice name);
+
+static inline struct node_shard *node_shard(struct kvfs *fs, uint64_t ino)
+{
+	return &fs->shards[ino % MODEL_SHARDS];
+}
+
+static inline bool node_is_dir(const struct kvfs_node *node)
+{
+	return node->type == (uint16_t)S_IFDIR;
+}
+
+/* Whether entries may be looked up or made in it: 0, -ENOTDIR, -ENOENT (removed). */
+int node_check_dir(const struct kvfs_node *node) KV_MUST_CHECK;
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Make, open and close. A volume of kvcore becomes one of kvfs by three keys of
+ * MODEL_META, written in one synced batch: before that kvfs_open() takes it for
+ * no volume. Opening for writing sweeps the files that were left without a name.
+ */
+#include "fusefs/model/open.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fusefs/model/node.h"
+#include "fusefs/model/place.h"
+#include "fusefs/model/remove.h"
+#include "fusefs/model/retry.h"
+#include "fusefs/model/times.h"
+
+void open_root_record(const struct kvfs_owner *owner, struct record *out)
+{
+	uint64_t now = record_time(kvfs_now());
+
+	*out = (struct record){
+		.kind = MODEL_RECORD_FULL,
+		.mode = S_IFDIR | (0755U & ~owner->umask),
+		.uid = owner->uid,
+		.gid = owner->gid,
+		.nlink = 2,
+		.id = MODEL_ID_ROOT,
+		.atime = now,
+		.mtime = now,
+		.ctime = now,
+		.btime = now,
+	};
+}
+
+static int open_mkfs_batch(struct kv_batch *batch, const struct kvfs_owner *owner)
+{
+	uint8_t raw[MODEL_RECORD_MAX];
+	struct le64 next = le64_of(MODEL_ID_FIRST);
+	struct le32 version = le32_of(MODEL_FORMAT_VERSION);
+	struct model_key key;
+	struct record root;
+	int err;
+
+	open_root_record(owner, &root);
+	place_meta("root", &key);
+	err = kv_batch_put(batch, MODEL_META, model_key_slice(&key),
+			   kv_slice_of(raw, record_encode(&root, raw)));
+	if (err)
+		return err;
+	place_meta("next_id", &key);
+	err = kv_batch_put(batch, MODEL_META, model_key_slice(&key),
+			   kv_slice_of(&next, sizeof(next)));
+	if (err)
+		return err;
+	place_meta("format", &key);
+	return kv_batch_put(batch, MODEL_META, model_key_slice(&key),
+			    kv_slice_of(&version, sizeof(version)));
+}
+
+int kvfs_mkfs(const char *path, const struct kv_create_options *options,
+	      const struct kvfs_owner *root)
+{
+	struct kv_options open_options = {0};
+	struct kv_batch *batch = NULL;
+	struct kv_db *db;
+	struct stat st;
+	bool fresh;
+	int err, closed;
+
+	if (options) {
+		open_options.env = options->env;
+		open_options.log = options->log;
+	}
+	fresh = stat(path, &st) != 0;
+	err = kv_create(path, options);
+	if (err)
+		return err;
+	err = kv_open(path, &open_options, &db);
+	if (err)
+		goto out;
+	err = kv_batch_new(db, &batch);
+	if (!err)
+		err = open_mkfs_batch(batch, root);
+	if (!err)
+		err = kv_batch_write(batch, KV_COMMIT_SYNC, NULL);
+	kv_batch_free(batch);
+	closed = kv_close(db);
+	if (!err)
+		err = closed;
+out:
+	/* Without its three keys it is no volume; a file that was not there goes again. */
+	if (err && fresh && !open_options.env)
+		(void)!unlink(path);
+	return err;
+}
+
+int open_check_format(struct kv_db *db)
+{
+	struct kv_buf value = {0};
+	struct le32 version;
+	struct model_key key;
+	int err;
+
+	place_meta("format", &key);
+	err = kv_get(db, MODEL_META, model_key_slice(&key), &value);
+	if (err == -KV_E_NOTFOUND)
+		err = -KV_E_NOT_A_VOLUME;
+	if (!err && value.len != sizeof(version))
+		err = -KV_E_CORRUPT;
+	if (!err) {
+		memcpy(&version, value.data, sizeof(version));
+		if (le32_get(version) > MODEL_FORMAT_VERSION)
+			err = -KV_E_VERSION;
+		else if (!le32_get(version))
+			err = -KV_E_CORRUPT;
+	}
+	kv_buf_free(&value);
+	return err;
+}
+
+/* The root's record is whole, and fs->displaced is right. */
+static int open_look(struct kvfs *fs)
+{
+	struct record_buf root = {0};
+	struct model_key key;
+	struct kv_iter *it = NULL;
+	struct kv_txn *txn;
+	int err;
+
+	err = retry_begin_read(fs, &txn);
+	if (err)
+		return err;
+	place_meta("root", &key);
+	err = record_get(fs, txn, &key, false, &root);
+	if (err == -KV_E_NOTFOUND)
+		err = -KV_E_NOT_A_VOLUME;
+	if (err)
+		goto out;
+	if (root.r.kind != MODEL_RECORD_FULL || root.r.id != MODEL_ID_ROOT ||
+	    !record_is_dir(&root.r) || root.r.prefix.len) {
+		err = -KV_E_CORRUPT;
+		goto out;
+	}
+	err = kv_iter_open(txn, MODEL_PREFIXES, NULL, &it);
+	if (err)
+		goto out;
+	err = kv_iter_first(it);
+	atomic_store(&fs->displaced, !err);
+	if (err == -KV_E_NOTFOUND)
+		err = 0;
+	kv_iter_close(it);
+out:
+	kv_txn_abort(txn);
+	record_buf_free(&root);
+	return err;
+}
+
+static void open_init_root(struct kvfs *fs)
+{
+	fs->root.ino = MODEL_ID_ROOT;
+	fs->root.refs = 1;
+	fs->root.type = (uint16_t)S_IFDIR;
+	fs->root.state = NODE_ROOT;
+}
+
+/* Locks and tables; nothing to undo after a failure. */
+static int open_init(struct kvfs *fs)
+{
+	int err;
+
+	open_init_root(fs);
+	err = os_rwlock_init(&fs->ns, OS_RANK_MODEL_NODE);
+	if (err)
+		return err;
+	err = os_mutex_init(&fs->id_mu, OS_RANK_MODEL_TABLE);
+	if (err)
+		goto no_mutex;
+	err = node_table_init(fs);
+	if (!err)
+		return 0;
+	os_mutex_fini(&fs->id_mu);
+no_mutex:
+	os_rwlock_fini(&fs->ns);
+	return err;
+}
+
+static void open_fini(struct kvfs *fs)
+{
+	node_table_fini(fs);
+	os_mutex_fini(&fs->id_mu);
+	os_rwlock_fini(&fs->ns);
+	free(fs);
+}
+
+int kvfs_open(const char *path, const struct kvfs_options *options, struct kvfs **out)
+{
+	struct kvfs_options o = options ? *options : (struct kvfs_options){0};
+	struct kvfs *fs = calloc(1, sizeof(*fs));
+	int err;
+
+	if (!fs)
+		return -ENOMEM;
+	if (o.flags & KVFS_RDONLY)
+		o.kv.flags |= KV_OPEN_RDONLY;
+	fs->opened_readonly = o.kv.flags & KV_OPEN_RDONLY;
+	fs->sync = o.flags & KVFS_SYNC;
+	fs->lazytime = o.flags & KVFS_LAZYTIME;
+	fs->atime = o.atime;
+	if (o.kv.log)
+		fs->log = *o.kv.log;
+	atomic_store(&fs->readonly, fs->opened_readonly);
+	err = open_init(fs);
+	if (err) {
+		free(fs);
+		return err;
+	}
+	err = kv_open(path, &o.kv, &fs->db);
+	if (err)
+		goto out;
+	err = open_check_format(fs->db);
+	if (!err)
+		err = open_look(fs);
+	if (!err && !fs->opened_readonly)
+		err = remove_all_orphans(fs);
+	if (err) {
+		(void)!kv_close(fs->db);
+		goto out;
+	}
+	*out = fs;
+	return 0;
+out:
+	open_fini(fs);
+	return err;
+}
+
+int kvfs_close(struct kvfs *fs)
+{
+	int err = 0, closed;
+
+	if (!fs)
+		return 0;
+	if (!kvfs_writable(fs)) {
+		err = node_table_each(fs, times_flush);
+		if (!err)
+			err = times_flush(fs, &fs->root);
+		closed = remove_all_orphans(fs);
+		if (!err)
+			err = closed;
+	}
+	closed = fs->view ? 0 : kv_close(fs->db);
+	if (closed)
+		err = closed;
+	open_fini(fs);
+	return err;
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Decoding checks everything that later code relies on: the kind, known flags,
+ * the type, and that the lengths of the three variable parts add up to the
+ * value's length and agree with size and flags. What a record means together
+ * with others (link counts, reachability) is for kvfs_check().
+ */
+#include "fusefs/model/record.h"
+
+#include <string.h>
+
+#include "fusefs/model/retry.h"
+#include "kvcore/base/cursor.h"
+
+uint64_t record_time(struct kvfs_time t)
+{
+	int64_t sec = t.sec;
+
+	if (sec < MODEL_TIME_SEC_MIN)
+		sec = MODEL_TIME_SEC_MIN;
+	if (sec > MODEL_TIME_SEC_MAX)
+		sec = MODEL_TIME_SEC_MAX;
+	return (uint64_t)(sec - MODEL_TIME_SEC_MIN) << 30 | (t.nsec < 1000000000U ? t.nsec : 0);
+}
+
+struct kvfs_time record_time_get(uint64_t v)
+{
+	return (struct kvfs_time){(int64_t)(v >> 30) + MODEL_TIME_SEC_MIN,
+				  (uint32_t)(v & ((1U << 30) - 1))};
+}
+
+static bool record_type_known(uint32_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+	case S_IFDIR:
+	case S_IFLNK:
+	case S_IFCHR:
+	case S_IFBLK:
+	case S_IFIFO:
+	case S_IFSOCK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool record_time_valid(uint64_t v)
+{
+	return (v & ((1U << 30) - 1)) < 1000000000U;
+}
+
+static int record_decode_link(struct kv_slice in, struct record *out)
+{
+	struct record r = {.kind = MODEL_RECORD_LINK};
+	struct model_link raw;
+
+	if (in.len != sizeof(raw))
+		return -KV_E_CORRUPT;
+	memcpy(&raw, in.data, sizeof(raw));
+	r.mode = le16_get(raw.type);
+	r.id = le64_get(raw.id);
+	if (raw.zero || (r.mode & ~(uint32_t)S_IFMT) || !record_type_known(r.mode) ||
+	    record_is_dir(&r) || r.id < MODEL_ID_FIRST)
+		return -KV_E_CORRUPT;
+	*out = r;
+	return 0;
+}
+
+/* Whether size, flags and type agree. */
+static bool record_contents_valid(const struct record *r)
+{
+	bool chunks = r->flags & MODEL_FLAG_CHUNKS;
+
+	switch (r->mode & S_IFMT) {
+	case S_IFREG:
+		if (r->size > KVFS_FILE_MAX || (r->flags & MODEL_FLAG_PREFIX))
+			return false;
+		if (chunks)
+			return r->contents.len == 0;
+		return r->chunks == 0 && r->contents.len == r->size &&
+		       r->contents.len <= MODEL_INLINE_MAX;
+	case S_IFLNK:
+		return !chunks && r->chunks == 0 && !(r->flags & MODEL_FLAG_PREFIX) && r->size &&
+		       r->contents.len == r->size && r->size <= KVFS_SYMLINK_MAX;
+	case S_IFDIR:
+		return !chunks && r->chunks == 0 && r->size == 0 && r->contents.len == 0;
+	default:
+		return !r->flags || r->flags == MODEL_FLAG_XATTRS
+			       ? r->chunks == 0 && r->size == 0 && r->contents.len == 0
+			       : false;
+	}
+}
+
+/* The attributes kept inline: well formed, in strict order of their names. */
+static bool record_xattrs_valid(struct kv_slice xattrs)
+{
+	struct cursor c = cursor_of(xattrs);
+	struct kv_slice last = {0}, name;
+	uint16_t value_len;
+
+	while (cursor_left(&c)) {
+		uint8_t name_len = cursor_u8(&c);
+
+		value_len = cursor_le16(&c);
+		name = cursor_bytes(&c, name_len);
+		(void)cursor_bytes(&c, value_len);
+		if (c.bad || !name.len || value_len > MODEL_XATTR_VALUE_MAX ||
+		    memchr(name.data, 0, name.len) || (last.len && slice_compare(last, name) >= 0))
+			return false;
+		last = name;
+	}
+	return true;
+}
+
+int record_decode(struct kv_slice in, struct record *out)
+{
+	struct model_record raw;
+	struct record r = {0};
+	struct cursor c;
+
+	if (in.len && in.data[0] == MODEL_RECORD_LINK)
+		return record_decode_link(in, out);
+	if (in.len < sizeof(raw) || in.data[0] != MODEL_RECORD_FULL)
+		return -KV_E_CORRUPT;
+	memcpy(&raw, in.data, sizeof(raw));
+	r.kind = raw.kind;
+	r.flags = raw.flags;
+	r.mode = le16_get(raw.mode);
+	r.uid = le32_get(raw.uid);
+	r.gid = le32_get(raw.gid);
+	r.nlink = le32_get(raw.nlink);
+	r.rdev = le32_get(raw.rdev);
+	r.id = le64_get(raw.id);
+	r.size = le64_get(raw.size);
+	r.chunks = le64_get(raw.chunks);
+	r.atime = le64_get(raw.atime);
+	r.mtime = le64_get(raw.mtime);
+	r.ctime = le64_get(raw.ctime);
+	r.btime = le64_get(raw.btime);
+	c = cursor_of(kv_slice_of(in.data + sizeof(raw), in.len - sizeof(raw)));
+	r.prefix = cursor_bytes(&c, le16_get(raw.prefix_len));
+	r.xattrs = cursor_bytes(&c, le16_get(raw.xattrs_len));
+	r.contents = cursor_bytes(&c, le16_get(raw.contents_len));
+	if (cursor_finish(&c))
+		return -KV_E_CORRUPT;
+	if ((r.flags & ~MODEL_FLAGS_KNOWN) || !record_type_known(r.mode) || !r.id ||
+	    r.prefix.len > MODEL_PREFIX_MAX ||
+	    (r.prefix.len != 0) != ((r.flags & MODEL_FLAG_PREFIX) != 0) ||
+	    r.xattrs.len > MODEL_XATTRS_MAX || !record_contents_valid(&r) ||
+	    !record_xattrs_valid(r.xattrs))
+		return -KV_E_CORRUPT;
+	if (!record_time_valid(r.atime) || !record_time_valid(r.mtime) ||
+	    !record_time_valid(r.ctime) || !record_time_valid(r.btime))
+		return -KV_E_CORRUPT;
+	*out = r;
+	return 0;
+}
+
+static uint8_t *record_append(uint8_t *pos, struct kv_slice s)
+{
+	if (s.len)
+		memcpy(pos, s.data, s.len);
+	return pos + s.len;
+}
+
+size_t record_encode(const struct record *r, uint8_t *out)
+{
+	struct model_record raw = {
+		.kind = MODEL_RECORD_FULL,
+		.flags = r->flags,
+		.mode = le16_of((uint16_t)r->mode),
+		.uid = le32_of(r->uid),
+		.gid = le32_of(r->gid),
+		.nlink = le32_of(r->nlink),
+		.rdev = le32_of(r->rdev),
+		.id = le64_of(r->id),
+		.size = le64_of(r->size),
+		.chunks = le64_of(r->chunks),
+		.atime = le64_of(r->atime),
+		.mtime = le64_of(r->mtime),
+		.ctime = le64_of(r->ctime),
+		.btime = le64_of(r->btime),
+		.prefix_len = le16_of((uint16_t)r->prefix.len),
+		.xattrs_len = le16_of((uint16_t)r->xattrs.len),
+		.contents_len = le16_of((uint16_t)r->contents.len),
+	};
+	uint8_t *pos = out;
+
+	if (r->kind == MODEL_RECORD_LINK) {
+		struct model_link link = {
+			.kind = MODEL_RECORD_LINK,
+			.type = le16_of((uint16_t)(r->mode & S_IFMT)),
+			.id = le64_of(r->id),
+		};
+
+		memcpy(out, &link, sizeof(link));
+		return sizeof(link);
+	}
+	/* The same invariants that decoding demands. */
+	KV_ASSERT(record_contents_valid(r));
+	KV_ASSERT((r->prefix.len != 0) == ((r->flags & MODEL_FLAG_PREFIX) != 0));
+	KV_ASSERT(r->prefix.len <= MODEL_PREFIX_MAX && r->xattrs.len <= MODEL_XATTRS_MAX);
+	memcpy(pos, &raw, sizeof(raw));
+	pos = record_append(pos + sizeof(raw), r->prefix);
+	pos = record_append(pos, r->xattrs);
+	pos = record_append(pos, r->contents);
+	return (size_t)(pos - out);
+}
+
+void record_attr(const struct record *r, struct kvfs_attr *out)
+{
+	uint64_t whole = r->size / 512 + (r->size % 512 != 0);
+
+	*out = (struct kvfs_attr){
+		.ino = r->id,
+		.size = r->size,
+		.mode = r->mode,
+		.nlink = r->nlink,
+		.uid = r->uid,
+		.gid = r->gid,
+		.rdev = r->rdev,
+		.atime = record_time_get(r->atime),
+		.mtime = record_time_get(r->mtime),
+		.ctime = record_time_get(r->ctime),
+		.btime = record_time_get(r->btime),
+	};
+	/* Chunks are counted whole, but a file never holds more than its size. */
+	if (r->flags & MODEL_FLAG_CHUNKS)
+		out->blocks = r->chunks > whole / (MODEL_CHUNK / 512)
+				      ? whole
+				      : r->chunks * (MODEL_CHUNK / 512);
+	else if ((r->mode & S_IFMT) == S_IFREG)
+		out->blocks = whole;
+}
+
+int record_read(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,
+		struct kv_buf *value)
+{
+	struct kv_txn *view;
+	int err;
+
+	if (txn)
+		return kv_txn_get(txn, key->keyspace, model_key_slice(key), value);
+	if (!fs->snapshot)
+		return kv_get(fs->db, key->keyspace, model_key_slice(key), value);
+	err = retry_begin_read(fs, &view);
+	if (err)
+		return err;
+	err = kv_txn_get(view, key->keyspace, model_key_slice(key), value);
+	kv_txn_abort(view);
+	return err;
+}
+
+int record_get(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key, bool update,
+	       struct record_buf *out)
+{
+	int err;
+
+	if (update)
+		err = kv_txn_get_for_update(txn, key->keyspace, model_key_slice(key), &out->raw);
+	else
+		err = record_read(fs, txn, key, &out->raw);
+	if (err)
+		return err;
+	return record_decode(kv_buf_slice(&out->raw), &out->r);
+}
+
+int record_put(struct kv_txn *txn, const struct model_key *key, const struct record *r)
+{
+	uint8_t raw[MODEL_RECORD_MAX];
+	size_t len = record_encode(r, raw);
+
+	return kv_txn_put(txn, key->keyspace, model_key_slice(key), kv_slice_of(raw, len));
+}
+
+void record_buf_free(struct record_buf *b)
+{
+	kv_buf_free(&b->raw);
+	b->r = (struct record){0};
+}

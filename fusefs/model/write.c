@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * write, fallocate and copy_file_range. With KVFS_LAZYTIME a write over bytes
+ * that are there already puts only them: the record's times wait in the node.
+ * fallocate reserves nothing, since space is taken by what is stored: it checks
+ * that the volume has the room now, and sets the size.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+#include "fusefs/model/content.h"
+#include "fusefs/model/edit.h"
+#include "fusefs/model/retry.h"
+#include "fusefs/model/times.h"
+
+#define WRITE_COPY_MAX (4U * 1024 * 1024) /* bytes of one copy_range */
+
+struct write_args {
+	struct edit e;
+	uint64_t off;
+	struct kv_slice data;
+	int mode;
+	uint64_t len;
+	uint64_t room; /* free bytes of the volume */
+	bool deferred; /* only times changed */
+	struct content_edit content;
+};
+
+static int write_check(const struct kvfs_node *node)
+{
+	if (node_is_dir(node))
+		return -EISDIR;
+	return node->type == S_IFREG ? 0 : -EINVAL;
+}
+
+static int write_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
+{
+	struct write_args *a = arg;
+	struct record *r = &a->e.rec.r;
+	uint64_t size, chunks;
+	bool chunked;
+	int err;
+
+	err = edit_load(fs, txn, &a->e);
+	if (err)
+		return err;
+	size = r->size;
+	chunks = r->chunks;
+	chunked = r->flags & MODEL_FLAG_CHUNKS;
+	err = content_write(txn, r, a->off, a->data, &a->content);
+	if (err)
+		return err;
+	a->deferred = fs->lazytime && chunked && r->size == size && r->chunks == chunks;
+	if (a->deferred)
+		return 0;
+	r->mtime = a->e.now;
+	r->ctime = a->e.now;
+	return edit_store(txn, &a->e);
+}
+
+static void write_done(struct kvfs *fs, void *arg)
+{
+	struct write_args *a = arg;
+
+	if (a->deferred)
+		times_defer_write(fs, a->e.node, a->e.now);
+	else
+		edit_done(fs, &a->e);
+}
+
+int kvfs_write(struct kvfs *fs, struct kvfs_node *node, uint64_t off, struct kv_slice data,
+	       bool sync)
+{
+	struct write_args a = {
+		.e = {.node = node, .now = record_time(kvfs_now())}, .off = off, .data = data};
+	struct retry_op op = {.run = write_run, .done = write_done, .arg = &a, .sync = sync};
+	int err;
+
+	err = write_check(node);
+	if (!err && data.len > KVFS_WRITE_MAX)
+		err = -EINVAL;
+	if (err || !data.len)
+		return err;
+	err = retry_write(fs, &op);
+	edit_free(&a.e);
+	content_edit_free(&a.content);
+	return err;
+}
+
+static int write_allocate_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
+{
+	struct write_args *a = arg;
+	struct record *r = &a->e.rec.r;
+	uint64_t end = a->off + a->len;
+	int err;
+
+	err = edit_load(fs, txn, &a->e);
+	if (err)
+		return err;
+	if (a->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		err = content_zero(txn, r, a->off, end, &a->content);
+	else if (end > r->size && end - max_u64(a->off, r->size) > a->room)
+		err = -KV_E_NOSPACE;
+	if (!err && end > r->size && !(a->mode & FALLOC_FL_KEEP_SIZE))
+		err = content_set_size(txn, r, end, &a->content);
+	if (err)
+		return err;
+	r->mtime = a->e.now;
+	r->ctime = a->e.now;
+	return edit_store(txn, &a->e);
+}
+
+static void write_allocate_done(struct kvfs *fs, void *arg)
+{
+	struct write_args *a = arg;
+
+	edit_done(fs, &a->e);
+}
+
+int kvfs_fallocate(struct kvfs *fs, struct kvfs_node *node, int mode, uint64_t off, uint64_t len)
+{
+	struct write_args a = {.e = {.node = node, .now = record_time(kvfs_now())},
+			       .off = off,
+			       .len = len,
+			       .mode = mode};
+	struct retry_op op = {.run = write_allocate_run, .done = write_allocate_done, .arg = &a};
+	struct kv_db_info info;
+	int err;
+
+	if (mode != 0 && mode != FALLOC_FL_KEEP_SIZE &&
+	    mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) && mode != FALLOC_FL_ZERO_RANGE &&
+	    mode != (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE))
+		return -EOPNOTSUPP;
+	err = write_check(node);
+	if (err)
+		return err == -EINVAL ? -ENODEV : err;
+	if (!len)
+		return -EINVAL;
+	if (off > KVFS_FILE_MAX || len > KVFS_FILE_MAX - off)
+		return -EFBIG;
+	err = kv_get_info(fs->db, &info);
+	if (err)
+		return err;
+	a.room = info.free;
+	err = retry_write(fs, &op);
+	edit_free(&a.e);
+	content_edit_free(&a.content);
+	return err;
+}
+
+/* Copy one piece: a hole of the source becomes one, data is read and written. */
+static int write_copy_piece(struct kvfs *fs, struct kvfs_node *from, uint64_t from_off,
+			    struct kvfs_node *to, uint64_t to_off, uint64_t *len)
+{
+	struct kv_buf data = {0};
+	uint64_t next;
+	int err;
+
+	err = kvfs_lseek(fs, from, from_off, SEEK_DATA, &next);
+	if (err == -ENXIO)
+		next = from_off + *len; /* a hole up to the end */
+	else if (err)
+		return err;
+	if (next > from_off) {
+		*len = min_u64(*len, next - from_off);
+		return kvfs_fallocate(fs, to, FALLOC_FL_ZERO_RANGE, to_off, *len);
+	}
+	err = kvfs_read(fs, from, from_off, min_u64(*len, KVFS_WRITE_MAX), &data);
+	if (!err) {
+		*len = data.len;
+		err = kvfs_write(fs, to, to_off, kv_buf_slice(&data), false);
+	}
+	kv_buf_free(&data);
+	return err;
+}
+
+int kvfs_copy_range(struct kvfs *fs, struct kvfs_node *from, uint64_t from_off,
+		    struct kvfs_node *to, uint64_t to_off, uint64_t len, uint64_t *copied)
+{
+	struct kvfs_attr attr;
+	uint64_t done = 0, piece;
+	int err;
+
+	err = write_check(from);
+	if (!err)
+		err = write_check(to);
+	if (!err)
+		err = kvfs_getattr(fs, from, &attr);
+	if (err)
+		return err;
+	len = from_off < attr.size ? min_u64(len, attr.size - from_off) : 0;
+	if (len && (to_off > KVFS_FILE_MAX || len > KVFS_FILE_MAX - to_off))
+		return -EFBIG;
+	if (from == to && from_off < to_off + len && to_off < from_off + len)
+		return -EINVAL;
+	len = min_u64(len, WRITE_COPY_MAX);
+	while (done < len && !err) {
+		piece = len - done;
+		err = write_copy_piece(fs, from, from_off + done, to, to_off + done, &piece);
+		if (err || !piece)
+			break;
+		done += piece;
+	}
+	if (err && !done)
+		return err;
+	*copied = done;
+	return 0;
+}

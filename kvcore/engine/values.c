@@ -29,6 +29,7 @@
 #define SEGMENT_MAX	 (64U * 1024 * 1024)
 #define SEGMENT_FIRST	 (16U * 1024 * 1024) /* of a volume that grows on demand */
 #define SEGMENT_FRACTION 64U		     /* of a volume of fixed size */
+#define SEGMENT_TIGHT	 (128U * 1024)	     /* when compaction writes on a nearly full volume */
 #define REAP_BATCH	 64U
 
 enum { FOR_USER, FOR_COMPACTION, OPEN_SEGMENTS };
@@ -100,12 +101,15 @@ void values_free(struct values *v)
 
 /* ---- places ------------------------------------------------------------------- */
 
-static uint64_t segment_size(struct values *v)
+static uint64_t segment_size(struct values *v, enum space_class class)
 {
 	struct space_stat st;
 	struct version *current;
 	bool first;
 
+	/* What compaction takes of the reserve, the next flush may need. */
+	if (class == SPACE_COMPACT && !space_has_room(v->options.space, SEGMENT_MIN))
+		return SEGMENT_TIGHT;
 	space_get_stat(v->options.space, &st);
 	if (st.size_max != UINT64_MAX)
 		return align_down_u64(
@@ -201,7 +205,7 @@ static int find_own_place(struct values *v, enum space_class class, uint64_t len
 static int find_place(struct values *v, enum space_class class, uint64_t len, struct place *out)
 {
 	unsigned which = class == SPACE_COMPACT ? FOR_COMPACTION : FOR_USER;
-	uint64_t size = segment_size(v);
+	uint64_t size = segment_size(v, class);
 	int err = 0;
 
 	if (len > size / 2)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Extended attributes. The namespaces user, trusted and security are stored as
- * they come, the kernel having checked the rights. "system" is refused: it
- * carries POSIX ACLs, and to store one that nobody enforces would be a promise
- * that is not kept.
+ * they come, the kernel having checked the rights. Others are refused as on other
+ * file systems, above all "system": it carries POSIX ACLs, and to store one that
+ * nobody enforces would be a promise that is not kept.
  *
  * With noxattr everything is answered ENOSYS, after which the kernel no longer
  * asks for security.capability before it writes to a file.
@@ -19,6 +19,13 @@ static bool has_prefix(const char *name, const char *prefix)
 	return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
+/* Namespaces that exist; FUSE hands every name to the daemon. */
+static bool is_stored(const char *name)
+{
+	return has_prefix(name, "user.") || has_prefix(name, "trusted.") ||
+	       has_prefix(name, "security.");
+}
+
 /* The node if attributes of @name (NULL: any) exist here, or NULL after a reply. */
 static struct kvfs_node *xattr_node(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
@@ -26,7 +33,7 @@ static struct kvfs_node *xattr_node(fuse_req_t req, fuse_ino_t ino, const char *
 		fuse_reply_err(req, ENOSYS);
 		return NULL;
 	}
-	if (name && has_prefix(name, "system.")) {
+	if (name && !is_stored(name)) {
 		fuse_reply_err(req, EOPNOTSUPP);
 		return NULL;
 	}

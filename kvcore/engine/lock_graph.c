@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The search of the waits-for graph. Only edges that matter for reachability are
- * followed: a waiter leads to the conflicting requests ahead of it up to the
- * nearest exclusive one, which leads on to all before; the front of the
+ * followed: a waiter leads to the requests ahead of it up to the nearest
+ * exclusive one, which leads on to all before; the front of the
  * queue leads to the holders. The list of owners still to be visited runs
  * through the owners themselves, so a search allocates nothing and cannot fail.
  */
@@ -33,8 +33,7 @@ static void visit_blockers(struct search *s, const struct lock_owner *o)
 	const struct lock *l = o->waits_for;
 
 	for (struct lock_owner *q = o->queue_prev; q; q = q->queue_prev) {
-		if (o->want_mode == LOCK_EXCLUSIVE || q->want_mode == LOCK_EXCLUSIVE)
-			visit(s, q);
+		visit(s, q); /* if both share: harmless, it waits for nobody else than @o */
 		if (q->want_mode == LOCK_EXCLUSIVE)
 			return;
 	}

@@ -318,33 +318,6 @@ START_TEST(test_waiting_behind_a_waiter_counts_as_waiting_for_it)
 }
 END_TEST
 
-/* A shared request that waits with other shared ones does not wait for them. */
-START_TEST(test_sharers_in_a_queue_do_not_wait_for_each_other)
-{
-	struct lock_owner *a = owner(), *b = owner(), *c = owner(), *d = owner();
-	struct request bk = {.o = b, .key = "k", .mode = LOCK_SHARED, .timeout_ms = LONG_MS};
-	struct request dk = {.o = d, .key = "b", .mode = LOCK_SHARED, .timeout_ms = LONG_MS};
-	struct request ck = {.o = c, .key = "k", .mode = LOCK_SHARED, .timeout_ms = LONG_MS};
-
-	ck_assert_int_eq(try_lock(a, "k", LOCK_EXCLUSIVE), 0);
-	ck_assert_int_eq(try_lock(b, "b", LOCK_EXCLUSIVE), 0);
-	ck_assert_int_eq(try_lock(c, "c", LOCK_EXCLUSIVE), 0);
-	request_start(&bk);
-	request_start(&ck);
-	request_start(&dk); /* d -> b -> a */
-	ck_assert_uint_eq(stat_now().deadlocks, 0);
-	lock_release_all(a);
-	ck_assert_int_eq(request_join(&bk), 0);
-	ck_assert_int_eq(request_join(&ck), 0);
-	lock_release_all(b);
-	ck_assert_int_eq(request_join(&dk), 0);
-	lock_owner_free(a);
-	lock_owner_free(b);
-	lock_owner_free(c);
-	lock_owner_free(d);
-}
-END_TEST
-
 /* ---- many threads --------------------------------------------------------- */
 
 #define ACCOUNTS 8U
@@ -543,7 +516,6 @@ int main(void)
 		test_the_request_that_closes_a_cycle_fails_at_once_and_keeps_its_locks,
 		test_two_upgrades_of_one_lock_are_a_deadlock,
 		test_waiting_behind_a_waiter_counts_as_waiting_for_it,
-		test_sharers_in_a_queue_do_not_wait_for_each_other,
 		test_random_order_finds_every_deadlock_and_loses_no_exclusion,
 		test_upgrades_in_random_order_find_every_deadlock,
 		test_one_order_of_locking_has_no_victims,

@@ -157,7 +157,7 @@ static int open_parts(struct kv_db *db, const struct manifest_loaded *ml)
 /* Make what was found durable, and record that the volume is in use under a new epoch. */
 static int start_epoch(struct kv_db *db, const struct recovery *r)
 {
-	struct version_edit edit = {.log_epoch = r->epoch + 1};
+	struct version_edit edit = {.log_epoch = r->epoch + 1, .log_fence = r->end.lsn};
 	struct view *v;
 	int err;
 

@@ -111,7 +111,9 @@ static int gather_ranges(struct kv_iter *it)
 	struct view *v = it->view;
 	int err = range_set_new(&it->ranges);
 
-	if (!err && memtable_has_ranges(v->active))
+	if (err || slice_compare(kv_buf_slice(&it->lower), kv_buf_slice(&it->upper)) >= 0)
+		return err; /* nothing lies between the bounds */
+	if (memtable_has_ranges(v->active))
 		err = memtable_ranges(v->active, it->ranges);
 	for (unsigned i = 0; !err && i < v->frozen_count; i++) {
 		if (memtable_has_ranges(v->frozen[i]))

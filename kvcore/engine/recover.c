@@ -32,8 +32,9 @@ struct replay {
 
 static int open_reader(const struct replay *r, struct wal_reader **out)
 {
-	return wal_reader_open(r->options, &r->start, r->manifest->log_epoch, r->manifest->clean,
-			       out);
+	const struct wal_fence fence = {r->manifest->log_fence, r->manifest->log_epoch};
+
+	return wal_reader_open(r->options, &r->start, &fence, r->manifest->clean, out);
 }
 
 static int find_durable(struct replay *r)

@@ -187,6 +187,7 @@ int versions_open(const struct versions_options *options, const struct superbloc
 	vs->log.lsn = manifest->log_lsn;
 	memcpy(vs->log.prev_sum, manifest->log_prev_sum, CHECKSUM_LEN);
 	vs->log_epoch = manifest->log_epoch;
+	vs->log_fence = manifest->log_fence;
 	vs->last_seq = manifest->last_seq;
 	atomic_init(&vs->next_table_id, manifest->next_table_id);
 	atomic_init(&vs->next_segment_id, manifest->next_segment_id);
@@ -283,8 +284,10 @@ static struct version_full *publish(struct versions *vs, struct version_full *ne
 	}
 	if (edit->set_log)
 		vs->log = edit->log;
-	if (edit->set_log && edit->log_epoch)
+	if (edit->log_epoch) {
 		vs->log_epoch = edit->log_epoch;
+		vs->log_fence = edit->log_fence;
+	}
 	vs->last_seq = max_u64(vs->last_seq, edit->last_seq);
 	for (size_t i = 0; i < edit->add_count; i++)
 		table_meta_fini(&edit->add[i]);

@@ -111,10 +111,10 @@ struct version_edit {
 	bool set_log; /* the log is needed only from here on */
 	struct wal_position log;
 	kv_seq last_seq;    /* highest in any table; 0: as before */
-	uint64_t log_epoch; /* 0: as before; only with set_log, or the replay would refuse older
-			     * frames that are still needed: without it, ignored */
-	bool clean;	    /* closed in order */
-	void *cookie;	    /* given to install */
+	uint64_t log_epoch; /* 0: as before, with the fence */
+	uint64_t log_fence;
+	bool clean;   /* closed in order */
+	void *cookie; /* given to install */
 };
 
 /*

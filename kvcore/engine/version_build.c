@@ -305,7 +305,8 @@ int version_encode(struct versions *vs, const struct version_full *v,
 	m.generation = generation;
 	m.log_lsn = log->lsn;
 	memcpy(m.log_prev_sum, log->prev_sum, CHECKSUM_LEN);
-	m.log_epoch = edit->set_log && edit->log_epoch ? edit->log_epoch : vs->log_epoch;
+	m.log_epoch = edit->log_epoch ? edit->log_epoch : vs->log_epoch;
+	m.log_fence = edit->log_epoch ? edit->log_fence : vs->log_fence;
 	m.clean = edit->clean;
 	m.last_seq = max_u64(edit->last_seq, vs->last_seq);
 	m.next_table_id = atomic_load_explicit(&vs->next_table_id, memory_order_relaxed);

@@ -33,6 +33,7 @@ struct versions {
 	struct superblock sb;		 /* [apply_mu, mu to write] */
 	struct wal_position log;	 /* [apply_mu] */
 	uint64_t log_epoch;		 /* [apply_mu] */
+	uint64_t log_fence;		 /* [apply_mu] */
 	kv_seq last_seq;		 /* [apply_mu] */
 	bool poisoned;			 /* [apply_mu] the volume may be ahead of us */
 	struct extent *later;		 /* [apply_mu] free after the next edit */

@@ -113,8 +113,9 @@ static int manifest_append_head(const struct manifest *m, struct kv_buf *out)
 {
 	const struct le32 magic = le32_of(MANIFEST_MAGIC);
 	const struct le32 version = le32_of(MANIFEST_VERSION);
-	const uint64_t numbers[] = {m->generation, m->log_lsn,	     m->log_epoch,
-				    m->last_seq,   m->next_table_id, m->next_segment_id};
+	const uint64_t numbers[] = {m->generation,     m->log_lsn,  m->log_epoch,
+				    m->log_fence,      m->last_seq, m->next_table_id,
+				    m->next_segment_id};
 	int err;
 
 	err = buf_append(out, &magic, sizeof(magic));
@@ -189,6 +190,7 @@ static int manifest_read_head(struct cursor *c, struct manifest *m)
 	m->generation = cursor_varint(c);
 	m->log_lsn = cursor_varint(c);
 	m->log_epoch = cursor_varint(c);
+	m->log_fence = cursor_varint(c);
 	m->last_seq = cursor_varint(c);
 	m->next_table_id = cursor_varint(c);
 	m->next_segment_id = cursor_varint(c);

@@ -63,7 +63,11 @@ struct manifest {
 	uint64_t generation;		    /* equal to the superblock's */
 	uint64_t log_lsn;		    /* replay begins here */
 	uint8_t log_prev_sum[CHECKSUM_LEN]; /* chain value that the first frame must carry */
-	uint64_t log_epoch; /* frames of a higher epoch than this may follow, never lower */
+	/* Frames at or behind the fence have at least this epoch, those before it a lower one. The
+	 * fence is where the log ended when the volume was last opened for writing: what stood
+	 * behind it then was not replayed and must never be. */
+	uint64_t log_epoch;
+	uint64_t log_fence;
 	bool clean; /* closed in order: the log holds nothing after log_lsn and is not searched */
 	kv_seq last_seq; /* no table holds a higher one */
 	uint64_t next_table_id;

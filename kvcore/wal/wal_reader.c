@@ -37,7 +37,8 @@ struct wal_reader {
 	struct wal_options options;
 	uint64_t limit;		 /* one lap on from the start: no frame ends behind it */
 	struct wal_position pos; /* after the last frame returned */
-	uint64_t epoch;		 /* highest seen */
+	struct wal_fence fence;
+	uint64_t epoch; /* of the last frame */
 	bool clean;
 	int ended; /* what to return from now on; 0: go on */
 	struct window window;
@@ -85,7 +86,7 @@ static int look(const struct wal_options *o, struct window *w, uint64_t lsn, uin
 }
 
 int wal_reader_open(const struct wal_options *options, const struct wal_position *start,
-		    uint64_t min_epoch, bool clean, struct wal_reader **out)
+		    const struct wal_fence *fence, bool clean, struct wal_reader **out)
 {
 	struct wal_reader *r;
 	uint64_t size;
@@ -105,7 +106,7 @@ int wal_reader_open(const struct wal_options *options, const struct wal_position
 	r->limit =
 		min_u64(align_down_u64(start->lsn, FORMAT_BLOCK) + options->log_size, WAL_LSN_MAX);
 	r->pos = *start;
-	r->epoch = min_epoch;
+	r->fence = *fence;
 	r->clean = clean;
 	*out = r;
 	return 0;
@@ -150,6 +151,11 @@ static int check_sum(const struct wal_options *o, struct window *w,
 	return memcmp(sum, h->sum, CHECKSUM_LEN) == 0 ? 0 : -KV_E_NOTFOUND;
 }
 
+static bool epoch_fits(const struct wal_reader *r, uint64_t epoch, uint64_t lsn)
+{
+	return epoch >= r->epoch && (lsn >= r->fence.lsn) == (epoch >= r->fence.epoch);
+}
+
 /* The frame at @lsn, if it follows. Return: 0, -KV_E_NOTFOUND, -ENOMEM, -errno. */
 static int frame_at(struct wal_reader *r, uint64_t lsn, struct wal_frame *out)
 {
@@ -161,7 +167,7 @@ static int frame_at(struct wal_reader *r, uint64_t lsn, struct wal_frame *out)
 	if (err)
 		return err;
 	memcpy(&h, p, sizeof(h));
-	if (!header_fits(&r->options, &h, lsn) || le64_get(h.epoch) < r->epoch ||
+	if (!header_fits(&r->options, &h, lsn) || !epoch_fits(r, le64_get(h.epoch), lsn) ||
 	    memcmp(h.prev_sum, r->pos.prev_sum, CHECKSUM_LEN) != 0)
 		return -KV_E_NOTFOUND;
 	out->end = lsn + wal_frame_len(le32_get(h.payload_len));
@@ -272,5 +278,5 @@ void wal_reader_position(const struct wal_reader *r, struct wal_position *out)
 
 uint64_t wal_reader_epoch(const struct wal_reader *r)
 {
-	return r->epoch;
+	return max_u64(r->epoch, r->fence.epoch);
 }

@@ -28,12 +28,20 @@ struct wal_frame {
 	struct kv_slice payload; /* borrowed until the next call */
 };
 
+struct wal_fence {
+	uint64_t lsn;
+	uint64_t epoch;
+};
+
 /*
- * @min_epoch: frames of a lower epoch are not accepted, nor one lower than the frame before
+ * @fence:     frames at or behind it have at least its epoch, those before it a lower one; so
+ *             frames that an earlier recovery left out cannot come back. No frame has a lower
+ *             epoch than the one before it
  * @clean:     the volume was closed in order: do not search for a hole at the end
  */
 int wal_reader_open(const struct wal_options *options, const struct wal_position *start,
-		    uint64_t min_epoch, bool clean, struct wal_reader **out) KV_MUST_CHECK;
+		    const struct wal_fence *fence, bool clean, struct wal_reader **out)
+	KV_MUST_CHECK;
 void wal_reader_close(struct wal_reader *r);
 
 /*
@@ -43,7 +51,7 @@ int wal_reader_next(struct wal_reader *r, struct wal_frame *out) KV_MUST_CHECK;
 
 /* Where the writer goes on: after the last frame that wal_reader_next() returned. */
 void wal_reader_position(const struct wal_reader *r, struct wal_position *out);
-/* The highest epoch seen, at least min_epoch. */
+/* The highest epoch seen, at least the fence's. */
 uint64_t wal_reader_epoch(const struct wal_reader *r);
 
 #endif

@@ -11,7 +11,9 @@
  *
  * usage: prop_engine [SEED [ROUNDS]]
  */
+#include <errno.h>
 #include <inttypes.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +59,13 @@ struct world {
 	unsigned synced; /* index of the newest state known to be durable */
 	struct snap snaps[SNAPS];
 	uint32_t next_id;
+	/* What is open, to be closed when the power goes in the middle. */
+	bool cut;
+	jmp_buf dead;
+	struct kv_txn *txn;
+	struct kv_iter *iter;
+	struct kv_snapshot *snapshot;
+	struct kv_buf value;
 };
 
 #define CHECK(w, cond)                                                                             \
@@ -70,12 +79,20 @@ struct world {
 #define OK(w, call)                                                                                \
 	do {                                                                                       \
 		int ok_err = (call);                                                               \
+		if (ok_err && (w)->cut && is_dead(ok_err))                                         \
+			longjmp((w)->dead, 1);                                                     \
 		if (ok_err) {                                                                      \
 			fprintf(stderr, "%s:%d: seed %" PRIu64 ": %s: %s\n", __FILE__, __LINE__,   \
 				(w)->seed, #call, kv_strerror(ok_err));                            \
 			abort();                                                                   \
 		}                                                                                  \
 	} while (0)
+
+/* What any call may return once the power has gone. */
+static bool is_dead(int err)
+{
+	return err == -EIO || err == -KV_E_POISONED || err == -KV_E_UNKNOWN_OUTCOME;
+}
 
 static uint32_t rnd(struct world *w, uint32_t below)
 {
@@ -109,7 +126,7 @@ static uint8_t *bytes_of(struct cell c)
 static bool same_value(struct cell c, struct kv_slice v)
 {
 	uint8_t *p = bytes_of(c);
-	bool same = c.id && v.len == c.len && memcmp(p, v.data, c.len) == 0;
+	bool same = c.id && v.len == c.len && (!c.len || memcmp(p, v.data, c.len) == 0);
 
 	free(p);
 	return same;
@@ -129,23 +146,34 @@ static uint32_t random_len(struct world *w)
 	}
 }
 
+static void close_iter(struct world *w)
+{
+	kv_iter_close(w->iter);
+	w->iter = NULL;
+}
+
+static void abort_txn(struct world *w)
+{
+	kv_txn_abort(w->txn);
+	w->txn = NULL;
+}
+
 /* ---- reading against a state ------------------------------------------------------- */
 
 static void check_gets(struct world *w, struct kv_txn *txn, const struct state *s, unsigned count)
 {
-	struct kv_buf value = {0};
 	char buf[64];
 
 	for (unsigned n = 0; n < count; n++) {
 		unsigned ks = rnd(w, KEYSPACES);
 		uint32_t i = rnd(w, KEYS);
-		int err = kv_txn_get(txn, ks + 1, key_of(i, buf), &value);
+		int err = kv_txn_get(txn, ks + 1, key_of(i, buf), &w->value);
 
-		CHECK(w, err == 0 || err == -KV_E_NOTFOUND);
+		if (err != -KV_E_NOTFOUND)
+			OK(w, err);
 		CHECK(w, (err == 0) == (s->cell[ks][i].id != 0));
-		CHECK(w, err || same_value(s->cell[ks][i], kv_buf_slice(&value)));
+		CHECK(w, err || same_value(s->cell[ks][i], kv_buf_slice(&w->value)));
 	}
-	kv_buf_free(&value);
 }
 
 /* Next present key number from @i on in direction @step within [lo, hi), or -1. */
@@ -165,6 +193,8 @@ static void check_at(struct world *w, struct kv_iter *it, int err, const struct 
 	char buf[64];
 
 	if (want < 0) {
+		if (err != -KV_E_NOTFOUND)
+			OK(w, err);
 		CHECK(w, err == -KV_E_NOTFOUND && !kv_iter_valid(it));
 		return;
 	}
@@ -182,12 +212,13 @@ static void check_iter(struct world *w, struct kv_txn *txn, const struct state *
 	int hi = lo + (int)rnd(w, KEYS + 1 - (uint32_t)lo);
 	char lo_buf[64], hi_buf[64], buf[64];
 	struct kv_range range = {.lower = key_of((uint32_t)lo, lo_buf)};
-	struct kv_iter *it = NULL;
+	struct kv_iter *it;
 	int at = -1;
 
 	if (hi < (int)KEYS)
 		range.upper = key_of((uint32_t)hi, hi_buf);
-	OK(w, kv_iter_open(txn, ks + 1, &range, &it));
+	OK(w, kv_iter_open(txn, ks + 1, &range, &w->iter));
+	it = w->iter;
 	for (unsigned n = 0; n < steps; n++) {
 		int i = (int)rnd(w, KEYS);
 		unsigned what = rnd(w, at < 0 ? 4 : 12);
@@ -215,16 +246,17 @@ static void check_iter(struct world *w, struct kv_txn *txn, const struct state *
 		}
 		check_at(w, it, err, s, ks, at);
 	}
-	kv_iter_close(it);
+	close_iter(w);
 }
 
 static void check_all(struct world *w, struct kv_txn *txn, const struct state *s)
 {
 	for (unsigned ks = 0; ks < KEYSPACES; ks++) {
-		struct kv_iter *it = NULL;
+		struct kv_iter *it;
 		int err;
 
-		OK(w, kv_iter_open(txn, ks + 1, NULL, &it));
+		OK(w, kv_iter_open(txn, ks + 1, NULL, &w->iter));
+		it = w->iter;
 		err = kv_iter_first(it);
 		for (int at = next_present(s, ks, 0, 1, 0, KEYS); at >= 0;
 		     at = next_present(s, ks, at + 1, 1, 0, KEYS)) {
@@ -232,7 +264,7 @@ static void check_all(struct world *w, struct kv_txn *txn, const struct state *s
 			err = kv_iter_next(it);
 		}
 		check_at(w, it, err, s, ks, -1);
-		kv_iter_close(it);
+		close_iter(w);
 	}
 }
 
@@ -246,6 +278,7 @@ static void random_write(struct world *w, struct kv_txn *txn, struct state *s)
 	char buf[64], to_buf[64];
 	struct cell c;
 	uint8_t *bytes;
+	int err;
 
 	if (to > KEYS)
 		to = KEYS;
@@ -264,8 +297,9 @@ static void random_write(struct world *w, struct kv_txn *txn, struct state *s)
 	default:
 		c = (struct cell){++w->next_id, random_len(w)};
 		bytes = bytes_of(c);
-		OK(w, kv_txn_put(txn, ks + 1, key_of(i, buf), kv_slice_of(bytes, c.len)));
+		err = kv_txn_put(txn, ks + 1, key_of(i, buf), kv_slice_of(bytes, c.len));
 		free(bytes);
+		OK(w, err);
 		s->cell[ks][i] = c;
 	}
 }
@@ -299,7 +333,6 @@ static void random_writes(struct world *w, struct kv_txn *txn, struct state *s)
 static bool one_txn(struct world *w)
 {
 	struct state *next = &w->states[w->state_count];
-	struct kv_txn *txn = NULL;
 	struct le64 number;
 	bool sync = rnd(w, 8) == 0;
 	int err;
@@ -307,15 +340,16 @@ static bool one_txn(struct world *w)
 	CHECK(w, w->state_count < STATES_MAX);
 	*next = w->states[w->state_count - 1];
 	next->number++;
-	OK(w, kv_txn_begin(w->db, NULL, &txn));
-	random_writes(w, txn, next);
+	OK(w, kv_txn_begin(w->db, NULL, &w->txn));
+	random_writes(w, w->txn, next);
 	if (rnd(w, 10) == 0) {
-		kv_txn_abort(txn);
+		abort_txn(w);
 		return true;
 	}
 	number = le64_of(next->number);
-	OK(w, kv_txn_put(txn, 9, kv_slice_of("number", 6), kv_slice_of(&number, 8)));
-	err = kv_txn_commit(txn, sync ? KV_COMMIT_SYNC : 0, NULL);
+	OK(w, kv_txn_put(w->txn, 9, kv_slice_of("number", 6), kv_slice_of(&number, 8)));
+	err = kv_txn_commit(w->txn, sync ? KV_COMMIT_SYNC : 0, NULL);
+	w->txn = NULL;
 	w->state_count++; /* also if it failed: it may be there after the crash */
 	if (err)
 		return false;
@@ -328,17 +362,16 @@ static bool one_txn(struct world *w)
 
 static void check_snap(struct world *w, const struct snap *sn)
 {
-	struct kv_snapshot *snapshot = NULL;
-	struct kv_txn *txn = NULL;
 	struct kv_txn_options o = {0};
 
-	OK(w, kv_snapshot_open(w->db, sn->name, &snapshot));
-	o.snapshot = snapshot;
-	OK(w, kv_txn_begin(w->db, &o, &txn));
-	check_all(w, txn, &sn->state);
-	check_iter(w, txn, &sn->state, 10);
-	kv_txn_abort(txn);
-	kv_snapshot_release(snapshot);
+	OK(w, kv_snapshot_open(w->db, sn->name, &w->snapshot));
+	o.snapshot = w->snapshot;
+	OK(w, kv_txn_begin(w->db, &o, &w->txn));
+	check_all(w, w->txn, &sn->state);
+	check_iter(w, w->txn, &sn->state, 10);
+	abort_txn(w);
+	kv_snapshot_release(w->snapshot);
+	w->snapshot = NULL;
 }
 
 static void one_snap(struct world *w)
@@ -363,9 +396,15 @@ static void one_snap(struct world *w)
 
 /* ---- lives ---------------------------------------------------------------------------------- */
 
+static void print_problem(void *ctx, const struct kv_problem *p)
+{
+	(void)ctx;
+	fprintf(stderr, "problem %d: %s\n", (int)p->id, p->text);
+}
+
 static void verify_volume(struct world *w)
 {
-	struct kv_verify_options o = {.env = sim_env_os(w->sim)};
+	struct kv_verify_options o = {.env = sim_env_os(w->sim), .found = print_problem};
 	struct kv_verify_result r;
 
 	OK(w, kv_verify(VOLUME, &o, &r));
@@ -393,7 +432,6 @@ static uint64_t read_number(struct world *w)
 /* Open and compare with the states that may be there: from index @least on. */
 static void open_and_compare(struct world *w, unsigned least)
 {
-	struct kv_txn *txn = NULL;
 	uint64_t number;
 	unsigned found;
 
@@ -403,9 +441,9 @@ static void open_and_compare(struct world *w, unsigned least)
 	for (found = least; found < w->state_count && w->states[found].number != number;)
 		found++;
 	CHECK(w, found < w->state_count);
-	OK(w, kv_txn_begin(w->db, NULL, &txn));
-	check_all(w, txn, &w->states[found]);
-	kv_txn_abort(txn);
+	OK(w, kv_txn_begin(w->db, NULL, &w->txn));
+	check_all(w, w->txn, &w->states[found]);
+	abort_txn(w);
 	w->states[0] = w->states[found];
 	w->state_count = 1;
 	w->synced = 0;
@@ -415,10 +453,21 @@ static void open_and_compare(struct world *w, unsigned least)
 	}
 }
 
+static void print_log(void *ctx, enum kv_log_level level, const char *line)
+{
+	(void)ctx;
+	(void)level;
+	if (getenv("KVFS_TEST_LOG"))
+		fprintf(stderr, "%s\n", line);
+}
+
+static const struct kv_log_sink log_sink = {print_log, NULL, KV_LOG_DEBUG};
+
 static void random_options(struct world *w)
 {
 	w->options = (struct kv_options){
 		.env = sim_env_os(w->sim),
+		.log = &log_sink,
 		.cache_bytes = 8U << 20,
 		.memtable_bytes = rnd(w, 2) ? 64U << 10 : 1U << 20,
 		.commit_interval_ms = rnd(w, 2) ? 20 : 1000,
@@ -426,41 +475,58 @@ static void random_options(struct world *w)
 	};
 }
 
-static void one_life(struct world *w)
+/* Some operations; false when the volume failed under them. */
+static bool some_ops(struct world *w)
 {
-	bool cut = rnd(w, 3) == 0;
-	unsigned ops = 20 + rnd(w, 150);
-	enum sim_crash mode = (enum sim_crash)rnd(w, 4);
 	bool alive = true;
 
-	if (cut)
-		sim_env_cut(w->sim, 1 + rnd(w, 400));
-	for (unsigned n = 0; alive && n < ops; n++) {
+	for (unsigned ops = 20 + rnd(w, 150); alive && ops; ops--) {
 		unsigned what = rnd(w, 40);
 
-		if (what == 0 && !cut)
+		if (what == 0 && !w->cut)
 			one_snap(w);
 		else if (what == 1)
-			alive = kv_flush(w->db) == 0 || !cut;
+			alive = kv_flush(w->db) == 0;
 		else if (what == 2)
-			alive = kv_compact(w->db, NULL) == 0 || !cut;
+			alive = kv_compact(w->db, NULL) == 0;
 		else
 			alive = one_txn(w);
-		CHECK(w, alive || cut);
+		CHECK(w, alive || w->cut);
 	}
-	if (!cut && rnd(w, 3) == 0) {
-		OK(w, kv_close(w->db));
-		verify_volume(w);
-		random_options(w);
-		open_and_compare(w, w->state_count - 1);
-		return;
-	}
-	/* Crash with the handle open: what close does comes too late to matter. */
-	unsigned least = mode == SIM_CRASH_KILL && !cut ? w->state_count - 1 : w->synced;
+	return alive;
+}
 
+/* What close does after a crash comes too late to matter. */
+static void crash(struct world *w, enum sim_crash mode)
+{
 	sim_env_crash(w->sim, mode);
+	close_iter(w);
+	abort_txn(w);
+	kv_snapshot_release(w->snapshot);
+	w->snapshot = NULL;
 	if (kv_close(w->db))
 		w->db = NULL;
+}
+
+static void one_life(struct world *w)
+{
+	enum sim_crash mode = (enum sim_crash)rnd(w, 4);
+	bool clean = rnd(w, 4) == 0;
+	unsigned least;
+
+	w->cut = !clean && rnd(w, 2);
+	if (w->cut)
+		sim_env_cut(w->sim, 1 + rnd(w, 400));
+	if (setjmp(w->dead) == 0)
+		some_ops(w);
+	if (clean) {
+		OK(w, kv_close(w->db));
+		verify_volume(w);
+	} else {
+		crash(w, mode);
+	}
+	least = clean || (mode == SIM_CRASH_KILL && !w->cut) ? w->state_count - 1 : w->synced;
+	w->cut = false;
 	random_options(w);
 	open_and_compare(w, least);
 }
@@ -484,6 +550,7 @@ static void one_round(uint64_t seed, struct state *states)
 		one_life(&w);
 	OK(&w, kv_close(w.db));
 	verify_volume(&w);
+	kv_buf_free(&w.value);
 	sim_env_free(w.sim);
 }
 

@@ -66,6 +66,7 @@ static struct manifest make_manifest(struct test_rng *rng)
 		.generation = 5,
 		.log_lsn = test_rng_next(rng),
 		.log_epoch = 9,
+		.log_fence = test_rng_next(rng),
 		.clean = test_rng_below(rng, 2),
 		.last_seq = 1000,
 		.next_table_id = 100,
@@ -122,6 +123,7 @@ static void check_manifests_equal(const struct manifest *a, const struct manifes
 	ck_assert_uint_eq(a->log_lsn, b->log_lsn);
 	ck_assert_mem_eq(a->log_prev_sum, b->log_prev_sum, sizeof(a->log_prev_sum));
 	ck_assert_uint_eq(a->log_epoch, b->log_epoch);
+	ck_assert_uint_eq(a->log_fence, b->log_fence);
 	ck_assert_int_eq(a->clean, b->clean);
 	ck_assert_uint_eq(a->last_seq, b->last_seq);
 	ck_assert_uint_eq(a->next_table_id, b->next_table_id);

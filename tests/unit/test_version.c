@@ -53,18 +53,19 @@ START_TEST(test_an_edit_is_there_after_reopening)
 }
 END_TEST
 
-/* An epoch alone would make replay refuse frames that are still needed. */
-START_TEST(test_an_epoch_without_a_log_position_is_ignored)
+START_TEST(test_an_epoch_comes_with_its_fence_and_leaves_the_log_position)
 {
 	struct fixture f;
-	struct version_edit edit = {.log_epoch = 7};
+	struct version_edit edit = {.log_epoch = 7, .log_fence = 4096};
 
 	fixture_make(&f, 1);
 	fixture_open(&f);
 	ck_assert_int_eq(versions_apply(f.db.versions, &edit), 0);
 	fixture_close(&f);
 	fixture_open(&f);
-	ck_assert_uint_eq(f.loaded.manifest.log_epoch, 0);
+	ck_assert_uint_eq(f.loaded.manifest.log_epoch, 7);
+	ck_assert_uint_eq(f.loaded.manifest.log_fence, 4096);
+	ck_assert_uint_eq(f.loaded.manifest.log_lsn, 0);
 	fixture_close(&f);
 	fixture_free(&f);
 }
@@ -541,7 +542,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		test_an_edit_is_there_after_reopening,
-		test_an_epoch_without_a_log_position_is_ignored,
+		test_an_epoch_comes_with_its_fence_and_leaves_the_log_position,
 		test_a_crash_leaves_the_old_state_or_the_new_one,
 		test_repeated_crashes_never_lose_a_durable_edit,
 		test_a_damaged_copy_is_written_first,

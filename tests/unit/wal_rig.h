@@ -165,11 +165,12 @@ static inline void rig_checkpoint(struct rig *r, size_t n)
  */
 static inline size_t rig_read(struct rig *r, bool clean, int *err, struct wal_position *end)
 {
+	const struct wal_fence fence = {r->base.lsn, r->base_epoch};
 	struct wal_reader *reader;
 	struct wal_frame f;
 	size_t n = 0;
 
-	ck_assert_int_eq(wal_reader_open(&r->options, &r->base, r->base_epoch, clean, &reader), 0);
+	ck_assert_int_eq(wal_reader_open(&r->options, &r->base, &fence, clean, &reader), 0);
 	while ((*err = wal_reader_next(reader, &f)) == 0) {
 		ck_assert_uint_lt(n, r->count + r->torn);
 		ck_assert_uint_eq(f.payload.len, r->frames[n].len);

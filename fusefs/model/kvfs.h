@@ -246,8 +246,9 @@ KV_API void kvfs_dir_close(struct kvfs_dir *dir);
  * Call @emit for each entry after @cookie (0: from the start, which reads afresh), "." and ".."
  * first, then by name, until it returns nonzero: an entry it refused comes again. Every entry that
  * was there throughout comes exactly once; a cookie stays valid while the directory is open,
- * whatever is added or removed. @plus: with attributes and nodes (not for "." and ".."); the node's
- * reference is the callback's if it returned 0. Thread safety: one thread at a time per @dir.
+ * whatever is added or removed. @emit calls no function of libkvfs. @plus: with attributes and
+ * nodes (not for "." and ".."); the node's reference is the callback's if it returned 0. Thread
+ * safety: one thread at a time per @dir.
  */
 KV_API int kvfs_dir_read(struct kvfs_dir *dir, uint64_t cookie, bool plus,
 			 int (*emit)(void *ctx, const struct kvfs_dirent *entry), void *ctx)
@@ -352,7 +353,11 @@ struct kvfs_check_result {
 	uint64_t problems, repaired;
 	uint64_t files, directories, symlinks, others, links, chunks, bytes;
 };
-/* Check the file layer of a volume whose engine layer kv_verify() found whole. */
+/*
+ * Check the file layer of a volume whose engine layer kv_verify() found whole. A file that was open
+ * without a name (ORPHAN) is what a crash leaves: it is reported, and removed by a repair, but not
+ * counted among the problems. @result is set if the call returns 0.
+ */
 KV_API int kvfs_check(const char *path, const struct kvfs_check_options *options,
 		      struct kvfs_check_result *result) KV_MUST_CHECK;
 

@@ -88,10 +88,11 @@ int check_fix_put(struct check *c, const struct model_key *key, const struct rec
 
 int check_fix_put_id(struct check *c, struct kv_slice prefix, uint64_t id)
 {
+	struct kv_slice value;
 	uint8_t raw[8];
-	struct kv_slice value = kv_slice_of(raw, sizeof(raw));
 
 	be64_put(raw, id);
+	value = kv_slice_of(raw, sizeof(raw));
 	return check_fix_set(c, MODEL_PREFIXES, prefix, &value);
 }
 

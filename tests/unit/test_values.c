@@ -7,7 +7,9 @@
 #include "kvcore/engine/values.h"
 
 #include <errno.h>
+#include <unistd.h>
 
+#include "kvcore/base/base.h"
 #include "tests/support/engine_fixture.h"
 
 #define VALUE_BIG (2U * 1024 * 1024)
@@ -484,10 +486,91 @@ static void seal_race(uint64_t seed)
 	fixture_free(&f);
 }
 
-START_TEST(test_sealing_waits_for_writes_in_flight)
+START_TEST(test_what_was_sealed_while_others_wrote_survives)
 {
 	for (uint64_t seed = 1; seed <= 15; seed++)
 		seal_race(seed);
+}
+END_TEST
+
+/* A volume whose writes wait for a gate. */
+struct gated {
+	struct os_volume base;
+	struct os_volume *real;
+	struct os_volume_ops ops;
+	_Atomic bool waiting;
+	_Atomic bool open;
+};
+
+static int gated_write(struct os_volume *v, uint64_t off, const void *buf, size_t len,
+		       unsigned flags)
+{
+	struct gated *g = KV_CONTAINER_OF(v, struct gated, base);
+
+	atomic_store(&g->waiting, true);
+	while (!atomic_load(&g->open))
+		usleep(1000);
+	return os_volume_write(g->real, off, buf, len, flags);
+}
+
+struct action {
+	struct values *values;
+	_Atomic bool done;
+};
+
+static void run_put(void *arg)
+{
+	struct action *a = arg;
+	struct value_ref ref;
+
+	ck_assert_int_eq(values_put(a->values, kv_slice_of("abc", 3), SPACE_VALUE, &ref), 0);
+	atomic_store(&a->done, true);
+}
+
+static void run_seal(void *arg)
+{
+	struct action *a = arg;
+
+	values_seal(a->values);
+	atomic_store(&a->done, true);
+}
+
+START_TEST(test_sealing_waits_for_writes_in_flight)
+{
+	struct gated g = {.open = true};
+	struct action putting = {0};
+	struct action sealing = {0};
+	struct os_thread threads[2];
+	struct values_options o;
+	struct fixture f;
+
+	fixture_make(&f, 1);
+	fixture_open(&f);
+	g.real = f.db.volume;
+	g.ops.write = gated_write;
+	g.base.ops = &g.ops;
+	o = (struct values_options){.volume = &g.base,
+				    .space = f.db.space,
+				    .checksum = f.loaded.checksum,
+				    .versions = f.db.versions};
+	ck_assert_int_eq(values_new(&o, &putting.values), 0);
+	sealing.values = putting.values;
+	run_put(&putting); /* so that there is an open segment */
+	atomic_store(&g.open, false);
+	atomic_store(&g.waiting, false);
+	ck_assert_int_eq(os_thread_start(&threads[0], "put", run_put, &putting), 0);
+	while (!atomic_load(&g.waiting))
+		usleep(1000);
+	ck_assert_int_eq(os_thread_start(&threads[1], "seal", run_seal, &sealing), 0);
+	usleep(100 * 1000);
+	ck_assert(!atomic_load(&sealing.done));
+	atomic_store(&g.open, true);
+	os_thread_join(&threads[0]);
+	os_thread_join(&threads[1]);
+	ck_assert(atomic_load(&sealing.done));
+	values_free(putting.values);
+	fixture_close(&f);
+	fixture_free(&f);
 }
 END_TEST
 
@@ -535,6 +618,7 @@ int main(void)
 		test_a_full_volume_leaves_room_for_compaction,
 		test_a_failed_write_loses_only_that_value,
 		test_a_later_write_never_tears_a_durable_value,
+		test_what_was_sealed_while_others_wrote_survives,
 		test_sealing_waits_for_writes_in_flight,
 		test_threads_share_segments,
 	};

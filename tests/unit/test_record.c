@@ -240,6 +240,20 @@ START_TEST(test_a_record_of_seq_zero_is_refused)
 }
 END_TEST
 
+START_TEST(test_a_count_beyond_the_bytes_is_refused_before_its_operations)
+{
+	struct kv_buf payload = {0};
+	struct record_reader r;
+	kv_seq seq;
+
+	ck_assert_int_eq(record_append(&payload, 1, 1000, test_str("short")), 0);
+	record_reader_init(&r, kv_buf_slice(&payload));
+	ck_assert_int_eq(record_reader_next(&r, &seq), -KV_E_CORRUPT);
+	ck_assert_int_eq(record_reader_next(&r, &seq), -KV_E_CORRUPT);
+	kv_buf_free(&payload);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *tests[] = {
@@ -249,6 +263,7 @@ int main(void)
 		test_operations_outside_their_limits_are_refused,
 		test_records_may_be_skipped_without_reading_their_operations,
 		test_a_record_of_seq_zero_is_refused,
+		test_a_count_beyond_the_bytes_is_refused_before_its_operations,
 	};
 
 	return test_suite_run("record", tests, KV_ARRAY_COUNT(tests), 60);

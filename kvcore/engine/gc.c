@@ -68,7 +68,7 @@ void gc_filter_init(struct gc_filter *f, const struct gc *gc, const struct range
 static kv_seq deleted_at(struct gc_filter *f, struct kv_slice key, kv_seq seq)
 {
 	size_t count = f->ranges ? range_set_count(f->ranges) : 0;
-	struct range_fragment frag;
+	struct range_fragment frag = {0};
 
 	for (; f->fragment < count; f->fragment++) {
 		frag = range_set_at(f->ranges, f->fragment);

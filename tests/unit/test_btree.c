@@ -6,13 +6,11 @@
  */
 #include "kvcore/base/btree.h"
 
-#include <check.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "kvcore/base/base.h"
+#include "tests/support/test_suite.h"
 
 #define KEYS	600U
 #define KEY_MAX 40U
@@ -27,16 +25,8 @@ struct key {
 struct model {
 	struct key key[KEYS]; /* sorted, distinct */
 	size_t count;
-	uint64_t rng;
+	struct test_rng rng;
 };
-
-static uint64_t rnd(struct model *m, uint64_t limit)
-{
-	m->rng ^= m->rng << 13;
-	m->rng ^= m->rng >> 7;
-	m->rng ^= m->rng << 17;
-	return (m->rng >> 11) % limit;
-}
 
 static struct kv_slice slice_of(const struct key *k)
 {
@@ -54,14 +44,15 @@ static void key_random(struct model *m, struct key *k)
 	static const char *const prefixes[] = {"", "a", "shared/prefix/of/some/len",
 					       "shared/prefix/of/more",
 					       "\xff\xff\xff\xff\xff\xff\xff\xff"};
-	const char *prefix = prefixes[rnd(m, KV_ARRAY_COUNT(prefixes))];
-	size_t more = rnd(m, 12);
+	const char *prefix = prefixes[test_rng_below(&m->rng, KV_ARRAY_COUNT(prefixes))];
+	size_t more = test_rng_below(&m->rng, 12);
 
 	memset(k, 0, sizeof(*k));
 	k->len = strlen(prefix);
 	memcpy(k->data, prefix, k->len);
 	while (more--)
-		k->data[k->len++] = (uint8_t)(rnd(m, 2) ? rnd(m, 3) : 0xff);
+		k->data[k->len++] =
+			(uint8_t)(test_rng_below(&m->rng, 2) ? test_rng_below(&m->rng, 3) : 0xff);
 }
 
 static void model_init(struct model *m, uint64_t seed)
@@ -69,7 +60,7 @@ static void model_init(struct model *m, uint64_t seed)
 	struct key all[KEYS];
 
 	memset(m, 0, sizeof(*m));
-	m->rng = seed | 1;
+	m->rng.state = seed;
 	for (size_t i = 0; i < KEYS; i++)
 		key_random(m, &all[i]);
 	qsort(all, KEYS, sizeof(all[0]), key_order);
@@ -116,13 +107,15 @@ static void erase(struct btree *t, struct key *k)
 	}
 }
 
+/* An assertion of libcheck's costs a system call even if it holds: this one is called often. */
 static void expect(struct btree_pos p, struct model *m, size_t i)
 {
-	ck_assert_int_eq(btree_valid(p), i < m->count);
-	if (i < m->count) {
-		ck_assert_ptr_eq(btree_value(p), &m->key[i]);
-		ck_assert(slice_equal(btree_key(p), slice_of(&m->key[i])));
-	}
+	bool there = i < m->count;
+
+	if (btree_valid(p) != there ||
+	    (there &&
+	     (btree_value(p) != &m->key[i] || !slice_equal(btree_key(p), slice_of(&m->key[i])))))
+		ck_abort_msg("key %zu is not where it belongs", i);
 }
 
 /* Index of the next key in the tree at or after @i; count: none. */
@@ -165,8 +158,8 @@ static void compare(struct btree *t, struct model *m)
 		struct kv_slice key = slice_of(&m->key[i]);
 		void **slot = btree_find(t, key);
 
-		ck_assert_int_eq(slot != NULL, m->key[i].in_tree);
-		ck_assert(!slot || *slot == &m->key[i]);
+		if ((slot != NULL) != m->key[i].in_tree || (slot && *slot != &m->key[i]))
+			ck_abort_msg("key %zu: found=%d", i, slot != NULL);
 		expect(btree_seek(t, key), m, next_in(m, i));
 		expect(btree_seek_before(t, key), m, prev_in(m, i));
 	}
@@ -201,19 +194,18 @@ END_TEST
 
 START_TEST(test_random_changes_match_a_sorted_array)
 {
-	uint64_t seed = (uint64_t)time(NULL);
+	struct test_rng rng = test_rng_seeded("changes");
 
-	printf("seed=%llu\n", (unsigned long long)seed);
-	for (unsigned round = 0; round < 20; round++) {
+	for (unsigned round = 0; round < 10; round++) {
 		static struct model m;
 		struct btree t;
 
-		model_init(&m, seed * 31 + round);
+		model_init(&m, test_rng_next(&rng));
 		btree_init(&t);
 		for (unsigned step = 0; step < 6000; step++) {
-			struct key *k = &m.key[rnd(&m, m.count)];
+			struct key *k = &m.key[test_rng_below(&m.rng, m.count)];
 			/* Grow, shrink to almost nothing, grow again. */
-			bool grow = rnd(&m, 100) < (step / 1500 % 2 ? 15 : 75);
+			bool grow = test_rng_below(&m.rng, 100) < (step / 1500 % 2 ? 15 : 75);
 
 			if (grow)
 				insert(&t, k);
@@ -240,12 +232,14 @@ START_TEST(test_any_order_of_filling_and_emptying_keeps_the_structure)
 	for (unsigned order = 0; order < 4; order++) {
 		for (size_t i = 0; i < m.count; i++) {
 			insert(&t, &m.key[order & 1 ? m.count - 1 - i : i]);
-			ck_assert(btree_check(&t));
+			if (!btree_check(&t))
+				ck_abort_msg("order=%u i=%zu", order, i);
 		}
 		compare(&t, &m);
 		for (size_t i = 0; i < m.count; i++) {
 			erase(&t, &m.key[order & 2 ? m.count - 1 - i : i]);
-			ck_assert(btree_check(&t));
+			if (!btree_check(&t))
+				ck_abort_msg("order=%u i=%zu", order, i);
 		}
 		ck_assert_uint_eq(t.count, 0);
 		ck_assert_uint_eq(t.bytes, 0);
@@ -277,20 +271,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("btree");
-	TCase *tc = tcase_create("btree");
-	SRunner *sr;
-	int failed;
+	const TTest *const tests[] = {
+		test_an_empty_tree_has_no_positions,
+		test_random_changes_match_a_sorted_array,
+		test_any_order_of_filling_and_emptying_keeps_the_structure,
+		test_appending_fills_nodes_better_than_half,
+	};
 
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, test_an_empty_tree_has_no_positions);
-	tcase_add_test(tc, test_random_changes_match_a_sorted_array);
-	tcase_add_test(tc, test_any_order_of_filling_and_emptying_keeps_the_structure);
-	tcase_add_test(tc, test_appending_fills_nodes_better_than_half);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return test_suite_run("btree", tests, KV_ARRAY_COUNT(tests), 60);
 }

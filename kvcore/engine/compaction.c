@@ -159,6 +159,7 @@ static int rewrite(struct kv_db *db, struct compaction_job *job, const struct fu
 		.level = job->out_level,
 		.below = job->out_level + 1,
 		.class = SPACE_COMPACT,
+		.table_bytes = db->table_bytes,
 	};
 	struct range_set *ranges = NULL;
 	struct output *o = NULL;

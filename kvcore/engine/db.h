@@ -92,6 +92,7 @@ struct kv_db {
 	bool closing;			       /* [mu] */
 	int background_error;		       /* [mu] first failure of a flush or compaction */
 
+	uint64_t table_bytes;		/* [const] of tables written; 0: the default; for tests */
 	_Atomic uint64_t last_flush_ns; /* monotonic; compaction does idle work a while after it */
 	_Atomic unsigned handles; /* open transactions, batches and snapshot handles */
 	struct counters counters; /* [atomic] */

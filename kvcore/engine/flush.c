@@ -62,6 +62,7 @@ int flush_memtable(struct kv_db *db, const struct frozen *f)
 		.values = db->values,
 		.class = SPACE_FLUSH,
 		.flush = true,
+		.table_bytes = db->table_bytes,
 	};
 	struct version *version = versions_current(db->versions);
 	struct range_set *ranges = NULL;

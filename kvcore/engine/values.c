@@ -382,6 +382,10 @@ int values_recovered(struct values *v)
 	struct version *current = versions_current(v->options.versions);
 	int err = 0;
 
+	os_mutex_lock(&v->mu);
+	for (unsigned i = 0; i < OPEN_SEGMENTS; i++)
+		v->open[i] = NULL;
+	os_mutex_unlock(&v->mu);
 	for (size_t i = 0; !err && i < current->segment_count; i++) {
 		struct segment *seg = current->segments[i];
 		uint64_t used = align_up_u64(

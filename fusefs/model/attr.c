@@ -17,24 +17,24 @@ struct attr_args {
 	struct content_edit content;
 };
 
-static void attr_set_times(struct record *r, const struct attr_args *a)
+static void attr_set_times(struct inode *r, const struct attr_args *a)
 {
 	if (a->mask & KVFS_SET_ATIME)
-		r->atime = record_time(a->values->atime);
+		r->atime = inode_time(a->values->atime);
 	if (a->mask & KVFS_SET_MTIME)
-		r->mtime = record_time(a->values->mtime);
+		r->mtime = inode_time(a->values->mtime);
 	if (a->mask & KVFS_SET_ATIME_NOW)
 		r->atime = a->e.now;
 	if ((a->mask & KVFS_SET_MTIME_NOW) ||
 	    ((a->mask & KVFS_SET_SIZE) && !(a->mask & KVFS_SET_MTIME)))
 		r->mtime = a->e.now;
-	r->ctime = a->mask & KVFS_SET_CTIME ? record_time(a->values->ctime) : a->e.now;
+	r->ctime = a->mask & KVFS_SET_CTIME ? inode_time(a->values->ctime) : a->e.now;
 }
 
 static int attr_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct attr_args *a = arg;
-	struct record *r = &a->e.rec.r;
+	struct inode *r = &a->e.rec.r;
 	int err;
 
 	err = edit_load(fs, txn, &a->e);
@@ -65,10 +65,12 @@ static void attr_done(struct kvfs *fs, void *arg)
 int kvfs_setattr(struct kvfs *fs, struct kvfs_node *node, unsigned mask,
 		 const struct kvfs_attr *values, struct kvfs_attr *attr)
 {
-	struct attr_args a = {.e = {.node = node, .now = record_time(kvfs_now())},
-			      .mask = mask,
-			      .values = values};
-	struct retry_op op = {.run = attr_run, .done = attr_done, .arg = &a};
+	struct attr_args a = {
+		.e = {.node = node, .now = inode_time(kvfs_now())}, .mask = mask, .values = values};
+	struct retry_op op = {.run = attr_run,
+			      .done = attr_done,
+			      .arg = &a,
+			      .frees = (mask & KVFS_SET_SIZE) != 0};
 	int err;
 
 	if (mask & KVFS_SET_SIZE) {
@@ -81,7 +83,7 @@ int kvfs_setattr(struct kvfs *fs, struct kvfs_node *node, unsigned mask,
 	}
 	err = retry_write(fs, &op);
 	if (!err && attr)
-		record_attr(&a.e.rec.r, attr);
+		inode_attr(&a.e.rec.r, attr);
 	edit_free(&a.e);
 	content_edit_free(&a.content);
 	return err;

@@ -98,14 +98,14 @@ static int check_root(struct check *c)
 {
 	struct kvfs_owner owner = {0};
 	struct check_dir dir = {.id = MODEL_ID_ROOT, .reach = CHECK_REACHED, .parent = CHECK_NONE};
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct model_key key;
 	size_t index;
 	int err;
 
 	place_meta("root", &key);
-	err = record_get(&c->fs, c->txn, &key, false, &rec);
-	if (!err && (rec.r.kind != MODEL_RECORD_FULL || !record_is_dir(&rec.r) ||
+	err = inode_get(&c->fs, c->txn, &key, false, &rec);
+	if (!err && (rec.r.kind != MODEL_RECORD_FULL || !inode_is_dir(&rec.r) ||
 		     rec.r.id != MODEL_ID_ROOT || rec.r.prefix.len))
 		err = -KV_E_CORRUPT;
 	if (err == -KV_E_NOTFOUND || err == -KV_E_CORRUPT) {
@@ -122,7 +122,7 @@ static int check_root(struct check *c)
 		err = check_dir_add(c, &dir, &index);
 	}
 	c->result->directories++;
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 

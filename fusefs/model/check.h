@@ -91,7 +91,7 @@ int check_dir_counts(struct check *c) KV_MUST_CHECK;
 int check_dir_add(struct check *c, const struct check_dir *dir, size_t *index) KV_MUST_CHECK;
 
 /* check_files.c */
-int check_file_add(struct check *c, const struct record *r, enum check_where where) KV_MUST_CHECK;
+int check_file_add(struct check *c, const struct inode *r, enum check_where where) KV_MUST_CHECK;
 /* A name links to @id: NULL if there is no such file. */
 struct check_file *check_file_linked(struct check *c, uint64_t id);
 int check_inodes(struct check *c) KV_MUST_CHECK;
@@ -102,7 +102,7 @@ int check_contents(struct check *c) KV_MUST_CHECK;
 int check_file_fixes(struct check *c) KV_MUST_CHECK;
 
 /* check_repair.c: nothing is kept unless repair is wanted. */
-int check_fix_put(struct check *c, const struct model_key *key, const struct record *r)
+int check_fix_put(struct check *c, const struct model_key *key, const struct inode *r)
 	KV_MUST_CHECK;
 int check_fix_value(struct check *c, unsigned keyspace, struct kv_slice key, struct kv_slice value)
 	KV_MUST_CHECK;
@@ -111,11 +111,11 @@ int check_fix_delete(struct check *c, unsigned keyspace, struct kv_slice key) KV
 int check_fix_delete_id(struct check *c, unsigned keyspace, uint64_t id) KV_MUST_CHECK;
 bool check_fix_deleted(struct check *c, unsigned keyspace, struct kv_slice key);
 /* The record as it will be. */
-int check_fix_record(struct check *c, const struct model_key *key, struct record_buf *out)
+int check_fix_record(struct check *c, const struct model_key *key, struct inode_buf *out)
 	KV_MUST_CHECK;
 uint64_t check_new_id(struct check *c);
 /* A name in /lost+found for @r, whose key is deleted by the caller. @at (may be NULL): its key. */
-int check_reconnect(struct check *c, const struct record *r, struct model_key *at) KV_MUST_CHECK;
+int check_reconnect(struct check *c, const struct inode *r, struct model_key *at) KV_MUST_CHECK;
 int check_apply(struct check *c, struct kv_db *db) KV_MUST_CHECK;
 void check_fix_free(struct check *c);
 

@@ -13,7 +13,7 @@
 #include "fusefs/model/check.h"
 #include "fusefs/model/chunk.h"
 
-int check_file_add(struct check *c, const struct record *r, enum check_where where)
+int check_file_add(struct check *c, const struct inode *r, enum check_where where)
 {
 	if (c->file_count == c->file_cap) {
 		size_t cap = c->file_cap ? c->file_cap * 2 : 1024;
@@ -31,7 +31,7 @@ int check_file_add(struct check *c, const struct record *r, enum check_where whe
 		.nlink = r->nlink,
 		.where = (uint8_t)where,
 		.flags = r->flags,
-		.dir = record_is_dir(r),
+		.dir = inode_is_dir(r),
 	};
 	return 0;
 }
@@ -58,12 +58,12 @@ struct check_file *check_file_linked(struct check *c, uint64_t id)
 
 /* A record under its id, in MODEL_INODES or MODEL_ORPHANS. */
 static int check_by_id(struct check *c, unsigned keyspace, struct kv_slice key,
-		       struct kv_slice value, struct record *r)
+		       struct kv_slice value, struct inode *r)
 {
-	int err = record_decode(value, r);
+	int err = inode_decode(value, r);
 
 	if (!err && (r->kind != MODEL_RECORD_FULL || key.len != 8 || be64_at(key.data) != r->id ||
-		     (keyspace == MODEL_INODES && record_is_dir(r))))
+		     (keyspace == MODEL_INODES && inode_is_dir(r))))
 		err = -KV_E_CORRUPT;
 	if (!err)
 		return 0;
@@ -77,7 +77,7 @@ static int check_by_id(struct check *c, unsigned keyspace, struct kv_slice key,
 
 static int check_inode(struct check *c, struct kv_slice key, struct kv_slice value)
 {
-	struct record r;
+	struct inode r;
 	uint64_t problems = c->result->problems;
 	int err = check_by_id(c, MODEL_INODES, key, value, &r);
 
@@ -104,7 +104,7 @@ int check_inodes(struct check *c)
 
 static int check_orphan(struct check *c, struct kv_slice key, struct kv_slice value)
 {
-	struct record r;
+	struct inode r;
 	uint64_t problems = c->result->problems;
 	int err = check_by_id(c, MODEL_ORPHANS, key, value, &r);
 
@@ -136,8 +136,8 @@ static int check_compare(const void *a, const void *b)
 
 static int check_no_name(struct check *c, const struct check_file *f)
 {
-	struct record_buf rec = {0};
-	struct record link;
+	struct inode_buf rec = {0};
+	struct inode link;
 	struct model_key key;
 	int err;
 
@@ -147,20 +147,20 @@ static int check_no_name(struct check *c, const struct check_file *f)
 	place_id(MODEL_INODES, f->id, &key);
 	err = check_fix_record(c, &key, &rec);
 	if (!err) {
-		link = (struct record){
+		link = (struct inode){
 			.kind = MODEL_RECORD_LINK, .mode = rec.r.mode, .id = rec.r.id};
 		rec.r.nlink = 1;
 		err = check_fix_put(c, &key, &rec.r);
 	}
 	if (!err)
 		err = check_reconnect(c, &link, NULL);
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
 static int check_linked_count(struct check *c, const struct check_file *f)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct model_key key;
 	int err;
 
@@ -174,7 +174,7 @@ static int check_linked_count(struct check *c, const struct check_file *f)
 		rec.r.nlink = f->names;
 		err = check_fix_put(c, &key, &rec.r);
 	}
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
@@ -410,18 +410,18 @@ int check_contents(struct check *c)
  * The record at a name has an id that another file has too. One with chunks
  * becomes a further name of the file that owns them; any other gets a new id.
  */
-static int check_mend_twice(struct check *c, const struct model_key *key, struct record *r)
+static int check_mend_twice(struct check *c, const struct model_key *key, struct inode *r)
 {
-	struct record_buf inode = {0};
-	struct record link = {.kind = MODEL_RECORD_LINK, .mode = r->mode, .id = r->id};
+	struct inode_buf inode = {0};
+	struct inode link = {.kind = MODEL_RECORD_LINK, .mode = r->mode, .id = r->id};
 	struct model_key at;
 	int err;
 
 	if (!(r->flags & (MODEL_FLAG_CHUNKS | MODEL_FLAG_XATTRS)) || r->id < MODEL_ID_FIRST ||
-	    record_is_dir(r)) {
+	    inode_is_dir(r)) {
 		r->id = check_new_id(c);
 		r->flags &= (uint8_t)~MODEL_FLAG_XATTRS;
-		if (record_is_dir(r) && r->prefix.len) {
+		if (inode_is_dir(r) && r->prefix.len) {
 			err = check_fix_put_id(c, r->prefix, r->id);
 			if (err)
 				return err;
@@ -441,7 +441,7 @@ static int check_mend_twice(struct check *c, const struct model_key *key, struct
 	}
 	if (!err)
 		err = check_fix_put(c, key, &link);
-	record_buf_free(&inode);
+	inode_buf_free(&inode);
 	return err;
 }
 
@@ -461,13 +461,13 @@ static int check_mend(struct check *c, unsigned keyspace, struct kv_slice key,
 		      struct kv_slice value)
 {
 	struct model_key at = {.keyspace = keyspace, .len = key.len};
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct check_file *f;
-	struct record r;
+	struct inode r;
 	bool twice;
 	int err;
 
-	if (record_decode(value, &r) || r.kind != MODEL_RECORD_FULL || key.len > sizeof(at.b) ||
+	if (inode_decode(value, &r) || r.kind != MODEL_RECORD_FULL || key.len > sizeof(at.b) ||
 	    check_fix_deleted(c, keyspace, key))
 		return 0;
 	f = check_marked(c, r.id, &twice);
@@ -481,7 +481,7 @@ static int check_mend(struct check *c, unsigned keyspace, struct kv_slice key,
 		err = check_mend_twice(c, &at, &rec.r);
 	else if (!err)
 		err = check_fix_put(c, &at, &rec.r);
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 

@@ -47,7 +47,7 @@ static size_t check_dir_find(struct check *c, struct kv_slice prefix)
 }
 
 /* Another directory has the prefix: this one, whose children they are not, gets a fresh one. */
-static int check_prefix_twice(struct check *c, struct check_dir *dir, struct record r)
+static int check_prefix_twice(struct check *c, struct check_dir *dir, struct inode r)
 {
 	struct model_key key, fresh;
 	size_t index;
@@ -74,7 +74,7 @@ static int check_prefix_twice(struct check *c, struct check_dir *dir, struct rec
 	return err ? err : check_dir_add(c, dir, &index);
 }
 
-static int check_name_dir(struct check *c, struct kv_slice key, const struct record *r,
+static int check_name_dir(struct check *c, struct kv_slice key, const struct inode *r,
 			  struct kv_slice prefix, struct kv_slice name)
 {
 	struct check_dir dir = {.id = r->id, .parent = CHECK_NONE, .nlink = r->nlink};
@@ -95,7 +95,7 @@ static int check_name_dir(struct check *c, struct kv_slice key, const struct rec
 	return err == -KV_E_EXISTS ? check_prefix_twice(c, &dir, *r) : err;
 }
 
-static int check_name_link(struct check *c, struct kv_slice key, const struct record *r)
+static int check_name_link(struct check *c, struct kv_slice key, const struct inode *r)
 {
 	struct check_file *f = check_file_linked(c, r->id);
 	int err;
@@ -110,7 +110,7 @@ static int check_name_link(struct check *c, struct kv_slice key, const struct re
 	return err ? err : check_fix_delete(c, MODEL_NAMES, key);
 }
 
-static void check_count_type(struct check *c, const struct record *r)
+static void check_count_type(struct check *c, const struct inode *r)
 {
 	switch (r->mode & S_IFMT) {
 	case S_IFREG:
@@ -130,12 +130,12 @@ static void check_count_type(struct check *c, const struct record *r)
 }
 
 /* A file's record at its only name. */
-static int check_name_file(struct check *c, struct kv_slice key, struct record *r)
+static int check_name_file(struct check *c, struct kv_slice key, struct inode *r)
 {
 	struct model_key at;
 	int err = 0;
 
-	if (!record_is_dir(r) && r->nlink != 1) {
+	if (!inode_is_dir(r) && r->nlink != 1) {
 		err = check_report(c, KVFS_PROBLEM_LINK_COUNT, true, "%s: %u, found 1",
 				   check_path(c, key), r->nlink);
 		r->nlink = 1;
@@ -151,12 +151,12 @@ static int check_name_file(struct check *c, struct kv_slice key, struct record *
 static int check_name(struct check *c, struct kv_slice key, struct kv_slice value)
 {
 	struct kv_slice prefix, name;
-	struct record r;
+	struct inode r;
 	int err;
 
 	err = place_split(key, &prefix, &name);
 	if (!err)
-		err = record_decode(value, &r);
+		err = inode_decode(value, &r);
 	if (err) {
 		err = check_report(c, KVFS_PROBLEM_RECORD, true, "%s", check_path(c, key));
 		return err ? err : check_fix_delete(c, MODEL_NAMES, key);
@@ -165,7 +165,7 @@ static int check_name(struct check *c, struct kv_slice key, struct kv_slice valu
 		return check_name_link(c, key, &r);
 	check_count_type(c, &r);
 	err = check_name_file(c, key, &r);
-	if (!err && record_is_dir(&r))
+	if (!err && inode_is_dir(&r))
 		err = check_name_dir(c, key, &r, prefix, name);
 	return err;
 }
@@ -183,7 +183,7 @@ static int check_parent(struct check *c, struct kv_slice prefix, size_t *out)
 	struct kvfs_owner owner = {0};
 	struct check_dir dir = {.parent = CHECK_NONE, .reach = CHECK_REACHED, .made = true};
 	struct model_key at = {0};
-	struct record r;
+	struct inode r;
 	int err;
 
 	*out = check_dir_find(c, prefix);
@@ -214,7 +214,7 @@ static int check_parent(struct check *c, struct kv_slice prefix, size_t *out)
 static int check_cut_circle(struct check *c, size_t i)
 {
 	struct check_dir *d = &c->dirs[i];
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct model_key key = {.keyspace = MODEL_NAMES, .len = d->key.len};
 	int err;
 
@@ -235,7 +235,7 @@ static int check_cut_circle(struct check *c, size_t i)
 		if (!err && !d->key.data)
 			err = -ENOMEM;
 	}
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
@@ -267,16 +267,16 @@ static int check_climb(struct check *c, size_t i)
 static int check_child(struct check *c, struct kv_slice key, struct kv_slice value)
 {
 	struct kv_slice prefix, name;
-	struct record r;
+	struct inode r;
 	size_t parent;
 	int err;
 
-	if (place_split(key, &prefix, &name) || record_decode(value, &r))
+	if (place_split(key, &prefix, &name) || inode_decode(value, &r))
 		return 0; /* reported by the first scan */
 	if (check_fix_deleted(c, MODEL_NAMES, key))
 		return 0;
 	err = check_parent(c, prefix, &parent);
-	if (!err && record_is_dir(&r))
+	if (!err && inode_is_dir(&r))
 		c->dirs[parent].found++;
 	return err;
 }
@@ -342,7 +342,7 @@ static void check_dir_key(const struct check *c, size_t i, struct model_key *key
 
 static int check_set_nlink(struct check *c, size_t i, uint32_t nlink)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct model_key key;
 	int err;
 
@@ -352,7 +352,7 @@ static int check_set_nlink(struct check *c, size_t i, uint32_t nlink)
 		rec.r.nlink = nlink;
 		err = check_fix_put(c, &key, &rec.r);
 	}
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 

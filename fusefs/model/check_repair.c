@@ -78,10 +78,10 @@ static int check_fix_set(struct check *c, unsigned keyspace, struct kv_slice key
 	return value ? buf_assign(&f->value, *value) : 0;
 }
 
-int check_fix_put(struct check *c, const struct model_key *key, const struct record *r)
+int check_fix_put(struct check *c, const struct model_key *key, const struct inode *r)
 {
 	uint8_t raw[MODEL_RECORD_MAX];
-	struct kv_slice value = kv_slice_of(raw, record_encode(r, raw));
+	struct kv_slice value = kv_slice_of(raw, inode_encode(r, raw));
 
 	return check_fix_set(c, key->keyspace, model_key_slice(key), &value);
 }
@@ -133,17 +133,17 @@ bool check_fix_deleted(struct check *c, unsigned keyspace, struct kv_slice key)
 	return f && f->removed;
 }
 
-int check_fix_record(struct check *c, const struct model_key *key, struct record_buf *out)
+int check_fix_record(struct check *c, const struct model_key *key, struct inode_buf *out)
 {
 	struct check_fix *f = check_fix_find(c, key->keyspace, model_key_slice(key));
 	int err;
 
 	if (!f)
-		return record_get(&c->fs, c->txn, key, false, out);
+		return inode_get(&c->fs, c->txn, key, false, out);
 	if (f->removed)
 		return -KV_E_NOTFOUND;
 	err = buf_assign(&out->raw, kv_buf_slice(&f->value));
-	return err ? err : record_decode(kv_buf_slice(&out->raw), &out->r);
+	return err ? err : inode_decode(kv_buf_slice(&out->raw), &out->r);
 }
 
 uint64_t check_new_id(struct check *c)
@@ -154,7 +154,7 @@ uint64_t check_new_id(struct check *c)
 }
 
 /* A name in the root directory for lost+found: the directory, or a free name like it. */
-static int check_lost_name(struct check *c, struct model_key *key, struct record_buf *rec)
+static int check_lost_name(struct check *c, struct model_key *key, struct inode_buf *rec)
 {
 	char name[32];
 	int err;
@@ -164,7 +164,7 @@ static int check_lost_name(struct check *c, struct model_key *key, struct record
 		place_name(kv_slice_of(NULL, 0), kv_slice_of(name, strlen(name)), key);
 		err = check_fix_record(c, key, rec);
 		if (err == -KV_E_NOTFOUND || err == -KV_E_CORRUPT ||
-		    (!err && record_is_dir(&rec->r)))
+		    (!err && inode_is_dir(&rec->r)))
 			return err == -KV_E_CORRUPT ? -KV_E_NOTFOUND : err;
 		if (err)
 			return err;
@@ -176,7 +176,7 @@ static int check_lost_name(struct check *c, struct model_key *key, struct record
 static int check_lost(struct check *c)
 {
 	struct kvfs_owner owner = {0};
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct model_key key, prefix;
 	struct check_dir dir = {.parent = 0, .reach = CHECK_REACHED, .made = true};
 	int err;
@@ -215,11 +215,11 @@ static int check_lost(struct check *c)
 	if (!err)
 		c->dirs[0].added++;
 out:
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
-int check_reconnect(struct check *c, const struct record *r, struct model_key *at)
+int check_reconnect(struct check *c, const struct inode *r, struct model_key *at)
 {
 	struct model_key key;
 	char name[32];
@@ -232,7 +232,7 @@ int check_reconnect(struct check *c, const struct record *r, struct model_key *a
 		return err;
 	snprintf(name, sizeof(name), "#%llu", (unsigned long long)r->id);
 	place_name(c->dirs[c->lost].prefix, kv_slice_of(name, strlen(name)), &key);
-	if (record_is_dir(r)) {
+	if (inode_is_dir(r)) {
 		c->dirs[c->lost].added++;
 		err = check_fix_put_id(c, r->prefix, r->id);
 	}

@@ -230,7 +230,7 @@ static int chunk_fold(struct kv_txn *txn, uint64_t id, uint64_t chunk,
 }
 
 /* Bytes of a chunk that may be stored: up to the file's size. */
-static uint32_t chunk_stored(const struct record *r, uint64_t chunk)
+static uint32_t chunk_stored(const struct inode *r, uint64_t chunk)
 {
 	uint64_t begin = chunk * MODEL_CHUNK;
 
@@ -238,7 +238,7 @@ static uint32_t chunk_stored(const struct record *r, uint64_t chunk)
 }
 
 /* Write @data into one chunk at @off. */
-static int chunk_write_one(struct kv_txn *txn, struct record *r, uint64_t chunk, uint32_t off,
+static int chunk_write_one(struct kv_txn *txn, struct inode *r, uint64_t chunk, uint32_t off,
 			   struct kv_slice data)
 {
 	struct chunk_tail tail = {0};
@@ -262,7 +262,7 @@ static int chunk_write_one(struct kv_txn *txn, struct record *r, uint64_t chunk,
 	return chunk_fold(txn, r->id, chunk, &tail, tail.exists ? stored : 0, off, data);
 }
 
-int chunk_write(struct kv_txn *txn, struct record *r, uint64_t off, struct kv_slice data)
+int chunk_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_slice data)
 {
 	int err = 0;
 
@@ -309,7 +309,7 @@ static int chunk_count(struct kv_txn *txn, uint64_t id, uint64_t from, uint64_t 
 }
 
 /* Take the chunks [from, to) away, keeping r->chunks right at the least cost. */
-static int chunk_drop(struct kv_txn *txn, struct record *r, uint64_t from, uint64_t to)
+static int chunk_drop(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to)
 {
 	uint64_t span = chunk_span(r->size), before = 0, after = 0, inside;
 	struct model_key lower, upper;
@@ -346,7 +346,7 @@ static int chunk_drop(struct kv_txn *txn, struct record *r, uint64_t from, uint6
 }
 
 /* Bytes of one chunk from @from to @to become zeros, if it exists. */
-static int chunk_zero_part(struct kv_txn *txn, struct record *r, uint64_t chunk, uint32_t from,
+static int chunk_zero_part(struct kv_txn *txn, struct inode *r, uint64_t chunk, uint32_t from,
 			   uint32_t to)
 {
 	static const uint8_t zeros[MODEL_CHUNK];
@@ -360,7 +360,7 @@ static int chunk_zero_part(struct kv_txn *txn, struct record *r, uint64_t chunk,
 	return chunk_write_one(txn, r, chunk, from, data);
 }
 
-int chunk_truncate(struct kv_txn *txn, struct record *r, uint64_t size)
+int chunk_truncate(struct kv_txn *txn, struct inode *r, uint64_t size)
 {
 	uint64_t chunk = size / MODEL_CHUNK;
 	uint32_t keep = (uint32_t)(size % MODEL_CHUNK);
@@ -376,7 +376,7 @@ int chunk_truncate(struct kv_txn *txn, struct record *r, uint64_t size)
 	return chunk_fold(txn, r->id, chunk, &tail, keep, 0, kv_slice_of(NULL, 0));
 }
 
-int chunk_zero(struct kv_txn *txn, struct record *r, uint64_t from, uint64_t to)
+int chunk_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to)
 {
 	uint64_t first = chunk_span(from), last;
 	uint32_t at = (uint32_t)(from % MODEL_CHUNK);
@@ -397,7 +397,7 @@ int chunk_zero(struct kv_txn *txn, struct record *r, uint64_t from, uint64_t to)
 	return err;
 }
 
-int chunk_remove_all(struct kv_txn *txn, const struct record *r)
+int chunk_remove_all(struct kv_txn *txn, const struct inode *r)
 {
 	struct model_key lower, upper;
 	struct kv_iter *it;
@@ -431,7 +431,7 @@ int chunk_remove_all(struct kv_txn *txn, const struct record *r)
 	return err == -KV_E_NOTFOUND ? 0 : err;
 }
 
-int chunk_seek(struct kv_txn *txn, const struct record *r, uint64_t off, bool data, uint64_t *out)
+int chunk_seek(struct kv_txn *txn, const struct inode *r, uint64_t off, bool data, uint64_t *out)
 {
 	uint64_t chunk = off / MODEL_CHUNK, span = chunk_span(r->size), found = chunk, at = 0, id;
 	struct model_key key;

@@ -6,13 +6,13 @@
  * No byte beyond the file's size is stored, so a file that grows shows zeros.
  *
  * Thread safety: each call works in a transaction that holds the lock of the
- * file's record, or only reads. Functions that take a struct record keep its
+ * file's record, or only reads. Functions that take a struct inode keep its
  * count of chunks, and expect its size to be that from before the change.
  */
 #ifndef KVFS_CHUNK_H
 #define KVFS_CHUNK_H
 
-#include "fusefs/model/record.h"
+#include "fusefs/model/inode.h"
 
 void chunk_key(uint64_t id, uint64_t chunk, uint32_t stamp, struct model_key *out);
 /* -KV_E_CORRUPT. */
@@ -25,15 +25,15 @@ int chunk_part_decode(struct kv_slice value, uint32_t stamp, uint32_t *off, stru
 /* @len bytes from @off into @out, which the caller has filled with zeros. */
 int chunk_read(struct kv_txn *txn, uint64_t id, uint64_t off, size_t len, uint8_t *out)
 	KV_MUST_CHECK;
-int chunk_write(struct kv_txn *txn, struct record *r, uint64_t off, struct kv_slice data)
+int chunk_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_slice data)
 	KV_MUST_CHECK;
 /* Drop what lies at @size and beyond. */
-int chunk_truncate(struct kv_txn *txn, struct record *r, uint64_t size) KV_MUST_CHECK;
+int chunk_truncate(struct kv_txn *txn, struct inode *r, uint64_t size) KV_MUST_CHECK;
 /* Bytes from @from to @to (at most the size) become zeros, whole chunks holes. */
-int chunk_zero(struct kv_txn *txn, struct record *r, uint64_t from, uint64_t to) KV_MUST_CHECK;
-int chunk_remove_all(struct kv_txn *txn, const struct record *r) KV_MUST_CHECK;
+int chunk_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to) KV_MUST_CHECK;
+int chunk_remove_all(struct kv_txn *txn, const struct inode *r) KV_MUST_CHECK;
 /* The first offset at or after @off in a chunk that exists (@data) or does not. May be >= size. */
-int chunk_seek(struct kv_txn *txn, const struct record *r, uint64_t off, bool data, uint64_t *out)
+int chunk_seek(struct kv_txn *txn, const struct inode *r, uint64_t off, bool data, uint64_t *out)
 	KV_MUST_CHECK;
 
 static inline uint64_t chunk_span(uint64_t size)

@@ -20,7 +20,7 @@ void content_edit_free(struct content_edit *c)
 	kv_buf_free(&c->buf);
 }
 
-int content_read(struct kv_txn *txn, const struct record *r, uint64_t off, size_t len,
+int content_read(struct kv_txn *txn, const struct inode *r, uint64_t off, size_t len,
 		 struct kv_buf *out)
 {
 	int err;
@@ -34,14 +34,14 @@ int content_read(struct kv_txn *txn, const struct record *r, uint64_t off, size_
 }
 
 /* The record borrows the edit's buffer, which holds the contents. */
-static void content_borrow(struct record *r, struct content_edit *c)
+static void content_borrow(struct inode *r, struct content_edit *c)
 {
 	r->contents = kv_buf_slice(&c->buf);
 	r->size = c->buf.len;
 }
 
 /* A buffer with the inline contents. */
-static int content_take(struct record *r, struct content_edit *c)
+static int content_take(struct inode *r, struct content_edit *c)
 {
 	if (r->contents.data == c->buf.data)
 		return 0;
@@ -49,7 +49,7 @@ static int content_take(struct record *r, struct content_edit *c)
 }
 
 /* From the record into chunks, where @data will be written at @off. */
-static int content_spill(struct kv_txn *txn, struct record *r, uint64_t off, struct kv_slice data,
+static int content_spill(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_slice data,
 			 struct content_edit *c)
 {
 	uint64_t size = r->size;
@@ -78,7 +78,7 @@ static int content_spill(struct kv_txn *txn, struct record *r, uint64_t off, str
 	return chunk_write(txn, r, off + len, kv_slice_of(data.data + len, data.len - len));
 }
 
-int content_write(struct kv_txn *txn, struct record *r, uint64_t off, struct kv_slice data,
+int content_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_slice data,
 		  struct content_edit *c)
 {
 	uint64_t end;
@@ -108,7 +108,7 @@ int content_write(struct kv_txn *txn, struct record *r, uint64_t off, struct kv_
 }
 
 /* No contents, and none in chunks. */
-static int content_clear(struct kv_txn *txn, struct record *r)
+static int content_clear(struct kv_txn *txn, struct inode *r)
 {
 	int err = 0;
 
@@ -121,7 +121,7 @@ static int content_clear(struct kv_txn *txn, struct record *r)
 	return err;
 }
 
-int content_set_size(struct kv_txn *txn, struct record *r, uint64_t size, struct content_edit *c)
+int content_set_size(struct kv_txn *txn, struct inode *r, uint64_t size, struct content_edit *c)
 {
 	int err = 0;
 
@@ -148,7 +148,7 @@ int content_set_size(struct kv_txn *txn, struct record *r, uint64_t size, struct
 	return err;
 }
 
-int content_replace(struct kv_txn *txn, struct record *r, struct kv_slice data,
+int content_replace(struct kv_txn *txn, struct inode *r, struct kv_slice data,
 		    struct content_edit *c)
 {
 	int err;
@@ -174,7 +174,7 @@ int content_replace(struct kv_txn *txn, struct record *r, struct kv_slice data,
 	return err ? err : content_write(txn, r, 0, data, c);
 }
 
-int content_zero(struct kv_txn *txn, struct record *r, uint64_t from, uint64_t to,
+int content_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to,
 		 struct content_edit *c)
 {
 	int err;

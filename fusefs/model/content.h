@@ -7,7 +7,7 @@
 #ifndef KVFS_CONTENT_H
 #define KVFS_CONTENT_H
 
-#include "fusefs/model/record.h"
+#include "fusefs/model/inode.h"
 
 /* Owns contents that a changed record borrows. Zero-initialised is empty. */
 struct content_edit {
@@ -16,18 +16,18 @@ struct content_edit {
 void content_edit_free(struct content_edit *c);
 
 /* @off, @len: of a regular file. @out is replaced. */
-int content_read(struct kv_txn *txn, const struct record *r, uint64_t off, size_t len,
+int content_read(struct kv_txn *txn, const struct inode *r, uint64_t off, size_t len,
 		 struct kv_buf *out) KV_MUST_CHECK;
 /* -EFBIG. */
-int content_write(struct kv_txn *txn, struct record *r, uint64_t off, struct kv_slice data,
+int content_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_slice data,
 		  struct content_edit *c) KV_MUST_CHECK;
-int content_set_size(struct kv_txn *txn, struct record *r, uint64_t size, struct content_edit *c)
+int content_set_size(struct kv_txn *txn, struct inode *r, uint64_t size, struct content_edit *c)
 	KV_MUST_CHECK;
 /* The whole contents become @data. */
-int content_replace(struct kv_txn *txn, struct record *r, struct kv_slice data,
+int content_replace(struct kv_txn *txn, struct inode *r, struct kv_slice data,
 		    struct content_edit *c) KV_MUST_CHECK;
 /* Zeros from @from to @to, which may lie beyond the end; the size stays. */
-int content_zero(struct kv_txn *txn, struct record *r, uint64_t from, uint64_t to,
+int content_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to,
 		 struct content_edit *c) KV_MUST_CHECK;
 
 #endif

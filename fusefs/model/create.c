@@ -18,14 +18,14 @@ struct create_args {
 	struct edit dir;
 	struct kv_slice name;
 	const struct kvfs_owner *owner;
-	struct record r; /* mode and contents are set by the caller */
+	struct inode r; /* mode and contents are set by the caller */
 	bool want_node, published;
 	struct kvfs_node *node;
 	uint8_t prefix[MODEL_FRESH_LEN];
 };
 
 int create_choose_prefix(struct kvfs *fs, struct kv_txn *txn, struct kv_slice parent,
-			 struct kv_slice name, struct record *r, uint8_t *fresh)
+			 struct kv_slice name, struct inode *r, uint8_t *fresh)
 {
 	struct model_key key;
 	uint8_t id[8];
@@ -49,14 +49,14 @@ int create_choose_prefix(struct kvfs *fs, struct kv_txn *txn, struct kv_slice pa
 	return kv_txn_put(txn, key.keyspace, r->prefix, kv_slice_of(id, sizeof(id)));
 }
 
-void create_inherit(struct record *r, const struct record *dir, const struct kvfs_owner *owner)
+void create_inherit(struct inode *r, const struct inode *dir, const struct kvfs_owner *owner)
 {
 	r->uid = owner->uid;
 	r->gid = owner->gid;
 	r->mode = (r->mode & S_IFMT) | (r->mode & 07777U & ~owner->umask);
 	if (dir->mode & S_ISGID) {
 		r->gid = dir->gid;
-		if (record_is_dir(r))
+		if (inode_is_dir(r))
 			r->mode |= S_ISGID;
 	}
 }
@@ -73,9 +73,9 @@ static int create_make_node(struct kvfs *fs, struct create_args *a)
 static int create_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct create_args *a = arg;
-	int nlink = record_is_dir(&a->r) ? 1 : 0;
+	int nlink = inode_is_dir(&a->r) ? 1 : 0;
 	struct model_key key, dir_key;
-	struct record_buf dir = {0};
+	struct inode_buf dir = {0};
 	int err;
 
 	err = node_check_dir(a->dir.node);
@@ -92,21 +92,21 @@ static int create_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	if (err != -KV_E_NOTFOUND)
 		return err ? err : -EEXIST;
 	place_node(a->dir.node, &dir_key);
-	err = record_get(fs, txn, &dir_key, false, &dir);
+	err = inode_get(fs, txn, &dir_key, false, &dir);
 	if (err)
 		goto out;
 	create_inherit(&a->r, &dir.r, a->owner);
-	if (record_is_dir(&a->r))
+	if (inode_is_dir(&a->r))
 		err = create_choose_prefix(fs, txn, place_node_prefix(a->dir.node), a->name, &a->r,
 					   a->prefix);
 	if (!err)
 		err = create_make_node(fs, a);
 	if (!err)
-		err = record_put(txn, &key, &a->r);
+		err = inode_put(txn, &key, &a->r);
 	if (!err)
 		err = edit_dir(fs, txn, &a->dir, nlink);
 out:
-	record_buf_free(&dir);
+	inode_buf_free(&dir);
 	return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
 }
 
@@ -124,7 +124,7 @@ static int create_entry(struct kvfs *fs, struct create_args *a, struct kvfs_node
 			struct kvfs_attr *attr)
 {
 	struct retry_op op = {.run = create_run, .done = create_done, .arg = a};
-	uint64_t now = record_time(kvfs_now());
+	uint64_t now = inode_time(kvfs_now());
 	int err;
 
 	err = place_check_name(a->name);
@@ -137,7 +137,7 @@ static int create_entry(struct kvfs *fs, struct create_args *a, struct kvfs_node
 	a->dir.now = now;
 	a->want_node = out != NULL;
 	a->r.kind = MODEL_RECORD_FULL;
-	a->r.nlink = record_is_dir(&a->r) ? 2 : 1;
+	a->r.nlink = inode_is_dir(&a->r) ? 2 : 1;
 	a->r.atime = a->r.mtime = a->r.ctime = a->r.btime = now;
 	err = retry_write(fs, &op);
 	if (err) {
@@ -150,7 +150,7 @@ static int create_entry(struct kvfs *fs, struct create_args *a, struct kvfs_node
 		if (out)
 			*out = a->node;
 		if (attr)
-			record_attr(&a->r, attr);
+			inode_attr(&a->r, attr);
 	}
 	edit_free(&a->dir);
 	return err;

@@ -10,8 +10,8 @@
  * put into @r (borrowing @fresh, MODEL_FRESH_LEN bytes) and into MODEL_PREFIXES.
  */
 int create_choose_prefix(struct kvfs *fs, struct kv_txn *txn, struct kv_slice parent,
-			 struct kv_slice name, struct record *r, uint8_t *fresh) KV_MUST_CHECK;
+			 struct kv_slice name, struct inode *r, uint8_t *fresh) KV_MUST_CHECK;
 /* Owner, group and mode of @r, made by @owner in @dir. */
-void create_inherit(struct record *r, const struct record *dir, const struct kvfs_owner *owner);
+void create_inherit(struct inode *r, const struct inode *dir, const struct kvfs_owner *owner);
 
 #endif

@@ -34,7 +34,7 @@ struct dir_args {
 	int (*emit)(void *ctx, const struct kvfs_dirent *entry);
 	void *ctx;
 	bool stopped;
-	struct record_buf self;
+	struct inode_buf self;
 	struct kvfs_node *refused; /* made for an entry that was not taken */
 };
 
@@ -113,25 +113,25 @@ static int dir_emit_plus(struct dir_args *a, struct kv_txn *txn, struct kv_slice
 			 struct kv_slice value, struct kvfs_dirent *entry)
 {
 	struct kvfs *fs = a->dir->fs;
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct kvfs_attr attr;
 	enum node_state state;
 	int err;
 
-	err = record_decode(value, &rec.r);
+	err = inode_decode(value, &rec.r);
 	if (!err)
 		err = lookup_follow(fs, txn, &rec, &state);
 	if (!err)
 		err = node_make(fs, &rec.r, state, a->dir->node, name, &entry->node);
 	if (!err) {
 		(void)times_apply(fs, entry->node, &rec.r);
-		record_attr(&rec.r, &attr);
+		inode_attr(&rec.r, &attr);
 		entry->attr = &attr;
 		a->stopped = a->emit(a->ctx, entry) != 0;
 		if (a->stopped)
 			a->refused = entry->node;
 	}
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
@@ -141,14 +141,14 @@ static int dir_emit_name(struct dir_args *a, struct kv_txn *txn, struct kv_iter 
 	char text[KVFS_NAME_MAX + 1];
 	struct kvfs_dirent entry = {.name = text, .cookie = cookie};
 	struct kv_slice value;
-	struct record r;
+	struct inode r;
 	int err;
 
 	memcpy(text, name.data, name.len);
 	text[name.len] = 0;
 	err = kv_iter_value(it, &value);
 	if (!err)
-		err = record_decode(value, &r);
+		err = inode_decode(value, &r);
 	if (err)
 		return err;
 	entry.ino = r.id;
@@ -249,6 +249,6 @@ int kvfs_dir_read(struct kvfs_dir *dir, uint64_t cookie, bool plus,
 	if (!err && !cookie)
 		times_accessed(dir->fs, dir->node, &a.self.r);
 	node_unref(dir->fs, a.refused, 1);
-	record_buf_free(&a.self);
+	inode_buf_free(&a.self);
 	return err;
 }

@@ -23,7 +23,7 @@ int edit_load(struct kvfs *fs, struct kv_txn *txn, struct edit *e)
 
 	place_node(e->node, &e->key);
 	e->stored = false;
-	err = record_get(fs, txn, &e->key, true, &e->rec);
+	err = inode_get(fs, txn, &e->key, true, &e->rec);
 	if (err == -KV_E_NOTFOUND)
 		return -KV_E_CORRUPT;
 	if (err)
@@ -37,7 +37,7 @@ int edit_load(struct kvfs *fs, struct kv_txn *txn, struct edit *e)
 int edit_store(struct kv_txn *txn, struct edit *e)
 {
 	e->stored = true;
-	return record_put(txn, &e->key, &e->rec.r);
+	return inode_put(txn, &e->key, &e->rec.r);
 }
 
 void edit_done(struct kvfs *fs, struct edit *e)
@@ -48,7 +48,7 @@ void edit_done(struct kvfs *fs, struct edit *e)
 
 void edit_free(struct edit *e)
 {
-	record_buf_free(&e->rec);
+	inode_buf_free(&e->rec);
 }
 
 int edit_dir(struct kvfs *fs, struct kv_txn *txn, struct edit *e, int nlink)

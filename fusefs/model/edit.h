@@ -14,7 +14,7 @@ struct edit {
 	struct kvfs_node *node;
 	uint64_t now; /* as encoded */
 	struct model_key key;
-	struct record_buf rec;
+	struct inode_buf rec;
 	uint32_t seq;
 	bool stored;
 };

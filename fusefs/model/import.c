@@ -36,7 +36,7 @@ struct import_dir {
 	struct model_key prefix;
 	size_t path_len; /* in import.path */
 	struct model_key key;
-	struct record rec;  /* without variable parts but the prefix */
+	struct inode rec;   /* without variable parts but the prefix */
 	uint32_t dirs_left; /* subdirectories counted in nlink and not yet made */
 	bool root;
 };
@@ -134,11 +134,11 @@ int import_put(struct import *im, const struct model_key *key, struct kv_slice v
 	return err;
 }
 
-int import_put_record(struct import *im, const struct model_key *key, const struct record *r)
+int import_put_record(struct import *im, const struct model_key *key, const struct inode *r)
 {
 	uint8_t raw[MODEL_RECORD_MAX];
 
-	return import_put(im, key, kv_slice_of(raw, record_encode(r, raw)));
+	return import_put(im, key, kv_slice_of(raw, inode_encode(r, raw)));
 }
 
 /* The host path of the entry, for messages. */
@@ -185,7 +185,7 @@ static int import_dir_record(struct import *im, struct import_dir *d, const stru
 /* The borrowed prefix moves with the structure, so it is set when it is needed. */
 static int import_dir_put(struct import *im, struct import_dir *d)
 {
-	struct record r = d->rec;
+	struct inode r = d->rec;
 
 	if (r.flags & MODEL_FLAG_PREFIX)
 		r.prefix = model_key_slice(&d->prefix);
@@ -266,7 +266,7 @@ static int import_entry(struct import *im, struct import_dir *d, const char *nam
 static int import_root_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct import_root *a = arg;
-	struct record *r = &a->e.rec.r;
+	struct inode *r = &a->e.rec.r;
 	int err;
 
 	err = edit_load(fs, txn, &a->e);
@@ -291,7 +291,7 @@ static void import_root_done(struct kvfs *fs, void *arg)
 
 static int import_root(struct import *im, const struct stat *st, uint32_t dirs)
 {
-	struct import_root a = {.e = {.node = &im->fs->root, .now = record_time(kvfs_now())},
+	struct import_root a = {.e = {.node = &im->fs->root, .now = inode_time(kvfs_now())},
 				.dirs = dirs};
 	struct retry_op op = {.run = import_root_run, .done = import_root_done, .arg = &a};
 	int err;

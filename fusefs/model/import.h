@@ -30,7 +30,7 @@ struct import {
 
 struct import_root {
 	struct edit e;
-	struct record attr;
+	struct inode attr;
 	uint32_t dirs;
 };
 
@@ -38,13 +38,13 @@ void import_free(struct import *im);
 /* Write what is in the batch, and report. */
 int import_flush(struct import *im) KV_MUST_CHECK;
 int import_put(struct import *im, const struct model_key *key, struct kv_slice value) KV_MUST_CHECK;
-int import_put_record(struct import *im, const struct model_key *key, const struct record *r)
+int import_put_record(struct import *im, const struct model_key *key, const struct inode *r)
 	KV_MUST_CHECK;
 /* Owner, mode and times. */
-void import_attr(const struct stat *st, struct record *out);
+void import_attr(const struct stat *st, struct inode *out);
 /* Attributes of the open file @fd, or of the host path @path; those in the record are left in
  * im->xattrs, which @r borrows. */
-int import_xattrs(struct import *im, int fd, const char *path, struct record *r) KV_MUST_CHECK;
+int import_xattrs(struct import *im, int fd, const char *path, struct inode *r) KV_MUST_CHECK;
 /* Anything but a directory. */
 int import_file(struct import *im, int dir_fd, const char *name, const struct stat *st,
 		const struct model_key *key) KV_MUST_CHECK;

@@ -76,19 +76,19 @@ static struct kvfs_time import_time(struct timespec ts)
 	return (struct kvfs_time){ts.tv_sec, (uint32_t)ts.tv_nsec};
 }
 
-void import_attr(const struct stat *st, struct record *out)
+void import_attr(const struct stat *st, struct inode *out)
 {
-	*out = (struct record){
+	*out = (struct inode){
 		.kind = MODEL_RECORD_FULL,
 		.mode = st->st_mode & (S_IFMT | 07777U),
 		.uid = st->st_uid,
 		.gid = st->st_gid,
 		.nlink = 1,
-		.atime = record_time(import_time(st->st_atim)),
-		.mtime = record_time(import_time(st->st_mtim)),
-		.ctime = record_time(import_time(st->st_ctim)),
+		.atime = inode_time(import_time(st->st_atim)),
+		.mtime = inode_time(import_time(st->st_mtim)),
+		.ctime = inode_time(import_time(st->st_ctim)),
 	};
-	out->btime = record_time(kvfs_now());
+	out->btime = inode_time(kvfs_now());
 	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode))
 		out->rdev = (minor(st->st_rdev) & 0xffU) | (major(st->st_rdev) & 0xfffU) << 8 |
 			    (minor(st->st_rdev) & ~0xffU) << 12;
@@ -97,7 +97,7 @@ void import_attr(const struct stat *st, struct record *out)
 /* ---- attributes ---- */
 
 static int import_xattr_one(struct import *im, int fd, const char *path, const char *name,
-			    struct record *r)
+			    struct inode *r)
 {
 	struct kv_slice n = kv_slice_of(name, strlen(name)), value, v;
 	struct kv_buf fresh = {0};
@@ -131,7 +131,7 @@ static int import_xattr_one(struct import *im, int fd, const char *path, const c
 	return 0;
 }
 
-int import_xattrs(struct import *im, int fd, const char *path, struct record *r)
+int import_xattrs(struct import *im, int fd, const char *path, struct inode *r)
 {
 	ssize_t len;
 	size_t off = 0;
@@ -180,7 +180,7 @@ static int import_pread(int fd, uint8_t *out, size_t len, uint64_t off, size_t *
 }
 
 /* The chunk at @off; 0 bytes at the end of the file. */
-static int import_chunk(struct import *im, int fd, struct record *r, uint64_t off)
+static int import_chunk(struct import *im, int fd, struct inode *r, uint64_t off)
 {
 	struct model_key key;
 	size_t got;
@@ -205,7 +205,7 @@ static int import_chunk(struct import *im, int fd, struct record *r, uint64_t of
  * Contents in chunks, hole by hole. Batches that are written before the record
  * is there are chunks of no file: fsck removes them after a crash.
  */
-static int import_chunks(struct import *im, int fd, struct record *r)
+static int import_chunks(struct import *im, int fd, struct inode *r)
 {
 	uint64_t off = 0, hole;
 	off_t at;
@@ -226,7 +226,7 @@ static int import_chunks(struct import *im, int fd, struct record *r)
 	return err;
 }
 
-static int import_contents(struct import *im, int fd, struct record *r)
+static int import_contents(struct import *im, int fd, struct inode *r)
 {
 	size_t got;
 	int err;
@@ -247,7 +247,7 @@ static int import_contents(struct import *im, int fd, struct record *r)
 }
 
 static int import_regular(struct import *im, int dir_fd, const char *name, const struct stat *st,
-			  struct record *r)
+			  struct inode *r)
 {
 	int fd, err;
 
@@ -265,7 +265,7 @@ static int import_regular(struct import *im, int dir_fd, const char *name, const
 	return err;
 }
 
-static int import_symlink(struct import *im, int dir_fd, const char *name, struct record *r)
+static int import_symlink(struct import *im, int dir_fd, const char *name, struct inode *r)
 {
 	ssize_t len;
 	int err;
@@ -292,7 +292,7 @@ static int import_symlink(struct import *im, int dir_fd, const char *name, struc
 }
 
 static int import_load(struct import *im, int dir_fd, const char *name, const struct stat *st,
-		       struct record *r)
+		       struct inode *r)
 {
 	int err;
 
@@ -316,12 +316,12 @@ static int import_load(struct import *im, int dir_fd, const char *name, const st
 /* A further name of a file that is here already: only its count changes. */
 static int import_link_again(struct import *im, struct import_link *l, const struct model_key *key)
 {
-	struct record r, link;
+	struct inode r, link;
 	struct model_key inode;
 	struct le32 nlink;
 	int err;
 
-	err = record_decode(kv_buf_slice(&l->record), &r);
+	err = inode_decode(kv_buf_slice(&l->record), &r);
 	if (err)
 		return err;
 	if (r.nlink >= KVFS_LINK_MAX)
@@ -333,21 +333,21 @@ static int import_link_again(struct import *im, struct import_link *l, const str
 	err = import_put(im, &inode, kv_buf_slice(&l->record));
 	if (err)
 		return err;
-	link = (struct record){.kind = MODEL_RECORD_LINK, .mode = r.mode, .id = r.id};
+	link = (struct inode){.kind = MODEL_RECORD_LINK, .mode = r.mode, .id = r.id};
 	return import_put_record(im, key, &link);
 }
 
-static int import_link_first(struct import *im, const struct stat *st, const struct record *r,
+static int import_link_first(struct import *im, const struct stat *st, const struct inode *r,
 			     const struct model_key *key)
 {
 	uint8_t raw[MODEL_RECORD_MAX];
 	struct import_link *l;
-	struct record link;
+	struct inode link;
 	struct model_key inode;
 	int err;
 
 	l = import_link_slot(im->links, im->link_cap, st->st_dev, st->st_ino);
-	err = buf_assign(&l->record, kv_slice_of(raw, record_encode(r, raw)));
+	err = buf_assign(&l->record, kv_slice_of(raw, inode_encode(r, raw)));
 	if (err)
 		return err;
 	l->dev = st->st_dev;
@@ -358,7 +358,7 @@ static int import_link_first(struct import *im, const struct stat *st, const str
 	err = import_put(im, &inode, kv_buf_slice(&l->record));
 	if (err)
 		return err;
-	link = (struct record){.kind = MODEL_RECORD_LINK, .mode = r->mode, .id = r->id};
+	link = (struct inode){.kind = MODEL_RECORD_LINK, .mode = r->mode, .id = r->id};
 	return import_put_record(im, key, &link);
 }
 
@@ -366,7 +366,7 @@ int import_file(struct import *im, int dir_fd, const char *name, const struct st
 		const struct model_key *key)
 {
 	struct import_link *l;
-	struct record r;
+	struct inode r;
 	int err;
 
 	if (st->st_nlink > 1) {

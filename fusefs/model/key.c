@@ -36,7 +36,7 @@ int key_check(struct kv_slice key)
 }
 
 /* What a record that stands where a directory should be means. */
-static int key_not_dir(const struct record *r)
+static int key_not_dir(const struct inode *r)
 {
 	return (r->mode & S_IFMT) == S_IFLNK ? -ELOOP : -ENOTDIR;
 }
@@ -58,7 +58,7 @@ static int key_find_natural(struct kvfs *fs, struct kv_txn *txn, struct kv_slice
 			    struct key_place *out)
 {
 	const uint8_t *slash = memrchr(key.data, '/', key.len);
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct model_key dir;
 	size_t len;
 	int err;
@@ -72,10 +72,10 @@ static int key_find_natural(struct kvfs *fs, struct kv_txn *txn, struct kv_slice
 	dir.len = len;
 	for (size_t i = 0; i < len; i++)
 		dir.b[i] = key.data[i] == '/' ? 0 : key.data[i];
-	err = record_get(fs, txn, &dir, false, &rec);
-	if (!err && (!record_is_dir(&rec.r) || rec.r.prefix.len))
+	err = inode_get(fs, txn, &dir, false, &rec);
+	if (!err && (!inode_is_dir(&rec.r) || rec.r.prefix.len))
 		err = -KV_E_NOTFOUND; /* the walk finds out */
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	if (err)
 		return err;
 	out->name = kv_slice_of(slash + 1, key.len - len - 1);
@@ -88,7 +88,7 @@ static int key_find_natural(struct kvfs *fs, struct kv_txn *txn, struct kv_slice
 
 int key_find(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct key_place *out)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct kv_slice rest = key, before = key, name;
 	struct model_key child;
 	int err = -KV_E_NOTFOUND;
@@ -103,10 +103,10 @@ int key_find(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct ke
 	err = 0;
 	while (key_next_dir(&rest, &name)) {
 		place_name(model_key_slice(&out->prefix), name, &child);
-		err = record_get(fs, txn, &child, false, &rec);
+		err = inode_get(fs, txn, &child, false, &rec);
 		if (err)
 			break;
-		if (!record_is_dir(&rec.r)) {
+		if (!inode_is_dir(&rec.r)) {
 			err = key_not_dir(&rec.r);
 			break;
 		}
@@ -119,7 +119,7 @@ int key_find(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct ke
 		out->prefix = child;
 		before = rest;
 	}
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	if (err && err != -KV_E_NOTFOUND)
 		return err;
 	while (key_next_dir(&rest, &name))
@@ -130,7 +130,7 @@ int key_find(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct ke
 	return 0;
 }
 
-int key_lookup(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct record_buf *out)
+int key_lookup(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct inode_buf *out)
 {
 	struct key_place place;
 	enum node_state state;
@@ -143,10 +143,10 @@ int key_lookup(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct 
 	if (place.missing.len)
 		return -KV_E_NOTFOUND;
 	place_name(model_key_slice(&place.prefix), place.name, &at);
-	err = record_get(fs, txn, &at, false, out);
+	err = inode_get(fs, txn, &at, false, out);
 	if (err)
 		return err;
-	if (record_is_dir(&out->r))
+	if (inode_is_dir(&out->r))
 		return -EISDIR;
 	if ((out->r.mode & S_IFMT) != S_IFREG)
 		return -EINVAL;
@@ -155,7 +155,7 @@ int key_lookup(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct 
 
 int key_read(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct kv_buf *value)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	int err;
 
 	err = key_lookup(fs, txn, key, &rec);
@@ -163,7 +163,7 @@ int key_read(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct kv
 		err = -KV_E_TOO_BIG;
 	if (!err)
 		err = content_read(txn, &rec.r, 0, rec.r.size, value);
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
@@ -184,7 +184,7 @@ static int key_get_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 /* One read, if the path is natural and the contents are in the record. */
 static int key_get_fast(struct kvfs *fs, struct kv_slice key, struct kv_buf *value)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct model_key at;
 	int err;
 
@@ -195,14 +195,14 @@ static int key_get_fast(struct kvfs *fs, struct kv_slice key, struct kv_buf *val
 	for (size_t i = 0; i < key.len; i++)
 		at.b[i] = key.data[i] == '/' ? 0 : key.data[i];
 	os_rwlock_rdlock(&fs->ns);
-	err = atomic_load(&fs->displaced) ? -KV_E_NOTFOUND : record_get(fs, NULL, &at, false, &rec);
+	err = atomic_load(&fs->displaced) ? -KV_E_NOTFOUND : inode_get(fs, NULL, &at, false, &rec);
 	os_rwlock_rdunlock(&fs->ns);
 	if (!err && (rec.r.kind != MODEL_RECORD_FULL || (rec.r.mode & S_IFMT) != S_IFREG ||
 		     (rec.r.flags & MODEL_FLAG_CHUNKS)))
 		err = -KV_E_NOTFOUND;
 	if (!err)
 		err = buf_assign(value, rec.r.contents);
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
@@ -268,7 +268,7 @@ static int key_change(struct kvfs *fs, struct key_args *a,
 
 	if (err)
 		return err;
-	a->op.now = record_time(kvfs_now());
+	a->op.now = inode_time(kvfs_now());
 	a->op.nodes = &a->nodes;
 	err = retry_write(fs, &op);
 	key_nodes_free(fs, &a->nodes);

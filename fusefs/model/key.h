@@ -40,7 +40,7 @@ int key_check(struct kv_slice key) KV_MUST_CHECK;
 int key_find(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct key_place *out)
 	KV_MUST_CHECK;
 /* The record of a regular file. -KV_E_NOTFOUND, -EISDIR, -EINVAL, or as key_find(). */
-int key_lookup(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct record_buf *out)
+int key_lookup(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct inode_buf *out)
 	KV_MUST_CHECK;
 int key_read(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key, struct kv_buf *value)
 	KV_MUST_CHECK;

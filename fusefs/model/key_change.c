@@ -50,7 +50,7 @@ void key_nodes_free(struct kvfs *fs, struct key_nodes *n)
 }
 
 /* The record will be written: pending times of its node, if there is one, go with it. */
-static int key_apply_pending(const struct key_op *op, struct record *r)
+static int key_apply_pending(const struct key_op *op, struct inode *r)
 {
 	struct key_node e = {.node = node_find(op->fs, r->id), .kind = KEY_NODE_STORED};
 
@@ -72,12 +72,12 @@ static int key_nodes_reserve(struct key_nodes *n)
 /* The record of the directory in which an entry is made or removed. */
 static int key_touch_dir(const struct key_op *op, const struct model_key *key, int nlink)
 {
-	struct record_buf dir = {0};
+	struct inode_buf dir = {0};
 	struct key_node e = {.kind = KEY_NODE_DEFERRED, .now = op->now};
 	int err;
 
 	if (op->fs->lazytime && !nlink) {
-		err = record_get(op->fs, op->txn, key, false, &dir);
+		err = inode_get(op->fs, op->txn, key, false, &dir);
 		if (err)
 			goto out;
 		e.node = node_find(op->fs, dir.r.id);
@@ -86,38 +86,38 @@ static int key_touch_dir(const struct key_op *op, const struct model_key *key, i
 			goto out;
 		}
 	}
-	err = record_get(op->fs, op->txn, key, true, &dir);
+	err = inode_get(op->fs, op->txn, key, true, &dir);
 	if (!err)
-		err = record_is_dir(&dir.r) ? key_apply_pending(op, &dir.r) : -KV_E_CORRUPT;
+		err = inode_is_dir(&dir.r) ? key_apply_pending(op, &dir.r) : -KV_E_CORRUPT;
 	if (err)
 		goto out;
 	dir.r.nlink += (uint32_t)nlink;
 	dir.r.mtime = op->now;
 	dir.r.ctime = op->now;
-	err = record_put(op->txn, key, &dir.r);
+	err = inode_put(op->txn, key, &dir.r);
 out:
-	record_buf_free(&dir);
+	inode_buf_free(&dir);
 	return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
 }
 
 /* What a new entry takes from its directory. */
-static int key_inherit(const struct key_op *op, const struct model_key *dir_key, struct record *r)
+static int key_inherit(const struct key_op *op, const struct model_key *dir_key, struct inode *r)
 {
-	struct record_buf dir = {0};
+	struct inode_buf dir = {0};
 	int err;
 
-	err = record_get(op->fs, op->reader, dir_key, false, &dir);
+	err = inode_get(op->fs, op->reader, dir_key, false, &dir);
 	if (err == -KV_E_NOTFOUND) /* made in this transaction */
-		err = record_get(op->fs, op->txn, dir_key, false, &dir);
+		err = inode_get(op->fs, op->txn, dir_key, false, &dir);
 	if (!err)
 		create_inherit(r, &dir.r, op->owner);
-	record_buf_free(&dir);
+	inode_buf_free(&dir);
 	return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
 }
 
-static int key_new_record(const struct key_op *op, uint32_t mode, struct record *out)
+static int key_new_record(const struct key_op *op, uint32_t mode, struct inode *out)
 {
-	*out = (struct record){
+	*out = (struct inode){
 		.kind = MODEL_RECORD_FULL,
 		.mode = mode,
 		.nlink = (mode & S_IFMT) == S_IFDIR ? 2 : 1,
@@ -132,14 +132,14 @@ static int key_new_record(const struct key_op *op, uint32_t mode, struct record 
 /* Make the directory @name below @place, unless somebody just did, and go into it. */
 static int key_make_dir(const struct key_op *op, struct key_place *place, struct kv_slice name)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	uint8_t fresh[MODEL_FRESH_LEN];
 	struct model_key at, prefix;
 	int err;
 
 	place_name(model_key_slice(&place->prefix), name, &at);
-	err = record_get(op->fs, op->txn, &at, true, &rec);
-	if (!err && !record_is_dir(&rec.r))
+	err = inode_get(op->fs, op->txn, &at, true, &rec);
+	if (!err && !inode_is_dir(&rec.r))
 		err = (rec.r.mode & S_IFMT) == S_IFLNK ? -ELOOP : -ENOTDIR;
 	if (err != -KV_E_NOTFOUND)
 		goto out;
@@ -150,7 +150,7 @@ static int key_make_dir(const struct key_op *op, struct key_place *place, struct
 		err = create_choose_prefix(op->fs, op->txn, model_key_slice(&place->prefix), name,
 					   &rec.r, fresh);
 	if (!err)
-		err = record_put(op->txn, &at, &rec.r);
+		err = inode_put(op->txn, &at, &rec.r);
 	if (!err)
 		err = key_touch_dir(op, &place->dir, 1);
 out:
@@ -159,7 +159,7 @@ out:
 		place->prefix = prefix;
 		place->dir = at;
 	}
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
@@ -186,7 +186,7 @@ static int key_create(const struct key_op *op, const struct key_place *place,
 		      const struct model_key *at, struct kv_slice value)
 {
 	struct content_edit content = {0};
-	struct record r;
+	struct inode r;
 	int err;
 
 	err = key_new_record(op, S_IFREG | 0644, &r);
@@ -195,7 +195,7 @@ static int key_create(const struct key_op *op, const struct key_place *place,
 	if (!err)
 		err = content_replace(op->txn, &r, value, &content);
 	if (!err)
-		err = record_put(op->txn, at, &r);
+		err = inode_put(op->txn, at, &r);
 	if (!err)
 		err = key_touch_dir(op, &place->dir, 0);
 	content_edit_free(&content);
@@ -203,19 +203,19 @@ static int key_create(const struct key_op *op, const struct key_place *place,
 }
 
 /* The file at @at is there: @rec. */
-static int key_replace(const struct key_op *op, struct model_key *at, struct record_buf *rec,
+static int key_replace(const struct key_op *op, struct model_key *at, struct inode_buf *rec,
 		       struct kv_slice value)
 {
 	struct content_edit content = {0};
 	int err = 0;
 
-	if (record_is_dir(&rec->r))
+	if (inode_is_dir(&rec->r))
 		return -EISDIR;
 	if ((rec->r.mode & S_IFMT) != S_IFREG)
 		return -EINVAL;
 	if (rec->r.kind == MODEL_RECORD_LINK) {
 		place_id(MODEL_INODES, rec->r.id, at);
-		err = record_get(op->fs, op->txn, at, true, rec);
+		err = inode_get(op->fs, op->txn, at, true, rec);
 		if (err == -KV_E_NOTFOUND || (!err && rec->r.kind != MODEL_RECORD_FULL))
 			err = -KV_E_CORRUPT;
 	}
@@ -226,7 +226,7 @@ static int key_replace(const struct key_op *op, struct model_key *at, struct rec
 	if (!err) {
 		rec->r.mtime = op->now;
 		rec->r.ctime = op->now;
-		err = record_put(op->txn, at, &rec->r);
+		err = inode_put(op->txn, at, &rec->r);
 	}
 	content_edit_free(&content);
 	return err;
@@ -234,7 +234,7 @@ static int key_replace(const struct key_op *op, struct model_key *at, struct rec
 
 int key_put(const struct key_op *op, struct kv_slice key, struct kv_slice value)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct key_place place;
 	struct model_key at;
 	int err;
@@ -249,19 +249,19 @@ int key_put(const struct key_op *op, struct kv_slice key, struct kv_slice value)
 	if (err)
 		return err;
 	place_name(model_key_slice(&place.prefix), place.name, &at);
-	err = record_get(op->fs, op->txn, &at, true, &rec);
+	err = inode_get(op->fs, op->txn, &at, true, &rec);
 	if (err == -KV_E_NOTFOUND)
 		err = key_create(op, &place, &at, value);
 	else if (!err)
 		err = key_replace(op, &at, &rec, value);
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
 int key_delete(const struct key_op *op, struct kv_slice key)
 {
 	struct remove_name gone = {0};
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct key_place place;
 	struct key_node e;
 	struct model_key at;
@@ -275,8 +275,8 @@ int key_delete(const struct key_op *op, struct kv_slice key)
 	if (err)
 		return err;
 	place_name(model_key_slice(&place.prefix), place.name, &at);
-	err = record_get(op->fs, op->txn, &at, true, &rec);
-	if (!err && record_is_dir(&rec.r))
+	err = inode_get(op->fs, op->txn, &at, true, &rec);
+	if (!err && inode_is_dir(&rec.r))
 		err = -EISDIR;
 	if (!err && (rec.r.mode & S_IFMT) != S_IFREG)
 		err = -EINVAL;
@@ -296,7 +296,7 @@ int key_delete(const struct key_op *op, struct kv_slice key)
 	if (!err)
 		err = key_touch_dir(op, &place.dir, 0);
 out:
-	record_buf_free(&gone.linked);
-	record_buf_free(&rec);
+	inode_buf_free(&gone.linked);
+	inode_buf_free(&rec);
 	return err;
 }

@@ -193,10 +193,10 @@ static int key_txn_check_changes(struct kvfs_txn *txn, struct kv_slice path, boo
 /* What the snapshot says about putting @key. */
 static int key_txn_check_snapshot(struct kvfs_txn *txn, struct kv_slice key, bool above_removed)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	int err = key_lookup(txn->fs, txn->snapshot, key, &rec);
 
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	if (err == -KV_E_NOTFOUND || (err == -ENOTDIR && above_removed))
 		return 0;
 	return err;
@@ -228,7 +228,7 @@ int kvfs_txn_put(struct kvfs_txn *txn, struct kv_slice key, struct kv_slice valu
 int kvfs_txn_delete(struct kvfs_txn *txn, struct kv_slice key)
 {
 	struct kv_buf path = {0};
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	struct key_txn_entry *e;
 	int err;
 
@@ -247,7 +247,7 @@ int kvfs_txn_delete(struct kvfs_txn *txn, struct kv_slice key)
 	if (!err)
 		err = key_txn_change(txn, key, &path, NULL);
 out:
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	kv_buf_free(&path);
 	return err;
 }
@@ -330,7 +330,7 @@ int kvfs_txn_scan(struct kvfs_txn *txn, const struct kvfs_scan *scan,
 struct key_txn_state {
 	bool there;
 	struct model_key at; /* of the record itself */
-	struct record_buf rec;
+	struct inode_buf rec;
 };
 
 static int key_txn_look(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key,
@@ -344,7 +344,7 @@ static int key_txn_look(struct kvfs *fs, struct kv_txn *txn, struct kv_slice key
 		err = -KV_E_NOTFOUND;
 	if (!err) {
 		place_name(model_key_slice(&place.prefix), place.name, &out->at);
-		err = record_get(fs, txn, &out->at, false, &out->rec);
+		err = inode_get(fs, txn, &out->at, false, &out->rec);
 	}
 	if (!err && out->rec.r.kind == MODEL_RECORD_LINK)
 		place_id(MODEL_INODES, out->rec.r.id, &out->at);
@@ -383,8 +383,8 @@ static int key_txn_validate(struct kvfs_txn *txn, struct kv_slice key)
 			err = -ENOMEM;
 	}
 out:
-	record_buf_free(&then.rec);
-	record_buf_free(&now.rec);
+	inode_buf_free(&then.rec);
+	inode_buf_free(&now.rec);
 	return err;
 }
 
@@ -415,7 +415,7 @@ static int key_txn_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 			    .txn = txn,
 			    .reader = txn,
 			    .owner = &t->owner,
-			    .now = record_time(kvfs_now()),
+			    .now = inode_time(kvfs_now()),
 			    .nodes = &t->nodes};
 	struct btree_pos p;
 	int err = 0;

@@ -21,18 +21,18 @@ struct link_args {
 
 static int link_put_links(struct kv_txn *txn, struct link_args *a, const struct model_key *key)
 {
-	struct record link = {
+	struct inode link = {
 		.kind = MODEL_RECORD_LINK, .mode = a->file.rec.r.mode, .id = a->file.rec.r.id};
 	int err;
 
 	if (a->file.node->state == NODE_NAMED) {
-		err = record_put(txn, &a->file.key, &link);
+		err = inode_put(txn, &a->file.key, &link);
 		if (err)
 			return err;
 		place_id(MODEL_INODES, link.id, &a->file.key);
 	}
 	err = edit_store(txn, &a->file);
-	return err ? err : record_put(txn, key, &link);
+	return err ? err : inode_put(txn, key, &link);
 }
 
 static int link_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
@@ -91,7 +91,7 @@ int kvfs_link(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *dir, co
 {
 	struct link_args a = {
 		.file = {.node = node},
-		.dir = {.node = dir, .now = record_time(kvfs_now())},
+		.dir = {.node = dir, .now = inode_time(kvfs_now())},
 		.name = kv_slice_of(name, strlen(name)),
 	};
 	struct retry_op op = {.run = link_run, .done = link_done, .arg = &a, .exclusive = true};
@@ -107,7 +107,7 @@ int kvfs_link(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *dir, co
 		return -ENOMEM;
 	err = retry_write(fs, &op);
 	if (!err && attr)
-		record_attr(&a.file.rec.r, attr);
+		inode_attr(&a.file.rec.r, attr);
 	if (!err && out)
 		*out = node;
 	else if (a.linked)

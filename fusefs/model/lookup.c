@@ -14,7 +14,7 @@
 #include "fusefs/model/times.h"
 #include "kvcore/base/buf.h"
 
-int lookup_follow(struct kvfs *fs, struct kv_txn *txn, struct record_buf *b, enum node_state *state)
+int lookup_follow(struct kvfs *fs, struct kv_txn *txn, struct inode_buf *b, enum node_state *state)
 {
 	struct model_key key;
 	uint64_t id = b->r.id;
@@ -26,7 +26,7 @@ int lookup_follow(struct kvfs *fs, struct kv_txn *txn, struct record_buf *b, enu
 		return 0;
 	*state = NODE_LINKED;
 	place_id(MODEL_INODES, id, &key);
-	err = record_get(fs, txn, &key, false, b);
+	err = inode_get(fs, txn, &key, false, b);
 	if (err == -KV_E_NOTFOUND)
 		return -KV_E_CORRUPT;
 	if (err)
@@ -37,26 +37,26 @@ int lookup_follow(struct kvfs *fs, struct kv_txn *txn, struct record_buf *b, enu
 }
 
 int lookup_record(struct kvfs *fs, struct kv_txn *txn, struct kv_slice prefix, struct kv_slice name,
-		  struct record_buf *out, enum node_state *state)
+		  struct inode_buf *out, enum node_state *state)
 {
 	struct model_key key;
 	int err;
 
 	place_name(prefix, name, &key);
-	err = record_get(fs, txn, &key, false, out);
+	err = inode_get(fs, txn, &key, false, out);
 	if (err == -KV_E_NOTFOUND)
 		return -ENOENT;
 	return err ? err : lookup_follow(fs, txn, out, state);
 }
 
 int lookup_node(struct kvfs *fs, struct kv_txn *txn, const struct kvfs_node *node,
-		struct record_buf *out)
+		struct inode_buf *out)
 {
 	struct model_key key;
 	int err;
 
 	place_node(node, &key);
-	err = record_get(fs, txn, &key, false, out);
+	err = inode_get(fs, txn, &key, false, out);
 	if (err == -KV_E_NOTFOUND)
 		return -KV_E_CORRUPT;
 	if (err)
@@ -68,15 +68,15 @@ int lookup_node(struct kvfs *fs, struct kv_txn *txn, const struct kvfs_node *nod
 
 static int lookup_attr(struct kvfs *fs, struct kvfs_node *node, struct kvfs_attr *attr)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	int err;
 
 	err = lookup_node(fs, NULL, node, &rec);
 	if (!err) {
 		(void)times_apply(fs, node, &rec.r);
-		record_attr(&rec.r, attr);
+		inode_attr(&rec.r, attr);
 	}
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
@@ -111,7 +111,7 @@ static int lookup_dots(struct kvfs *fs, struct kvfs_node *dir, bool up, struct k
 static int lookup_name(struct kvfs *fs, struct kvfs_node *dir, struct kv_slice name,
 		       struct kvfs_node **out, struct kvfs_attr *attr)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	enum node_state state;
 	struct kvfs_node *node;
 	int err;
@@ -124,11 +124,11 @@ static int lookup_name(struct kvfs *fs, struct kvfs_node *dir, struct kv_slice n
 		goto out;
 	if (attr) {
 		(void)times_apply(fs, node, &rec.r);
-		record_attr(&rec.r, attr);
+		inode_attr(&rec.r, attr);
 	}
 	*out = node;
 out:
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }
 
@@ -155,7 +155,7 @@ int kvfs_lookup(struct kvfs *fs, struct kvfs_node *dir, const char *name, struct
 
 int kvfs_readlink(struct kvfs *fs, struct kvfs_node *node, struct kv_buf *target)
 {
-	struct record_buf rec = {0};
+	struct inode_buf rec = {0};
 	int err;
 
 	os_rwlock_rdlock(&fs->ns);
@@ -167,6 +167,6 @@ int kvfs_readlink(struct kvfs *fs, struct kvfs_node *node, struct kv_buf *target
 		err = buf_assign(target, rec.r.contents);
 	if (!err)
 		times_accessed(fs, node, &rec.r);
-	record_buf_free(&rec);
+	inode_buf_free(&rec);
 	return err;
 }

@@ -11,12 +11,12 @@
  * Return: 0, -ENOENT, -KV_E_CORRUPT.
  */
 int lookup_record(struct kvfs *fs, struct kv_txn *txn, struct kv_slice prefix, struct kv_slice name,
-		  struct record_buf *out, enum node_state *state) KV_MUST_CHECK;
+		  struct inode_buf *out, enum node_state *state) KV_MUST_CHECK;
 /* The record that @b's link refers to replaces it; nothing happens to a full record. */
-int lookup_follow(struct kvfs *fs, struct kv_txn *txn, struct record_buf *b, enum node_state *state)
+int lookup_follow(struct kvfs *fs, struct kv_txn *txn, struct inode_buf *b, enum node_state *state)
 	KV_MUST_CHECK;
 /* The record of a node, without its pending times. */
 int lookup_node(struct kvfs *fs, struct kv_txn *txn, const struct kvfs_node *node,
-		struct record_buf *out) KV_MUST_CHECK;
+		struct inode_buf *out) KV_MUST_CHECK;
 
 #endif

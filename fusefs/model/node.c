@@ -198,7 +198,7 @@ void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs)
 	}
 }
 
-int node_new(struct kvfs *fs, const struct record *r, enum node_state state,
+int node_new(struct kvfs *fs, const struct inode *r, enum node_state state,
 	     struct kvfs_node *parent, struct kv_slice name, struct kvfs_node **out)
 {
 	struct kvfs_node *node = calloc(1, sizeof(*node));
@@ -215,7 +215,7 @@ int node_new(struct kvfs *fs, const struct record *r, enum node_state state,
 		goto nomem;
 	memcpy(node->name, name.data, name.len);
 	node->name[name.len] = 0;
-	if (record_is_dir(r)) {
+	if (inode_is_dir(r)) {
 		place_prefix(r, place_node_prefix(parent), name, &prefix);
 		node->prefix = malloc(prefix.len);
 		if (!node->prefix)
@@ -271,7 +271,7 @@ struct kvfs_node *node_publish(struct kvfs *fs, struct kvfs_node *node)
 	return present;
 }
 
-int node_make(struct kvfs *fs, const struct record *r, enum node_state state,
+int node_make(struct kvfs *fs, const struct inode *r, enum node_state state,
 	      struct kvfs_node *parent, struct kv_slice name, struct kvfs_node **out)
 {
 	struct kvfs_node *node = node_find(fs, r->id);

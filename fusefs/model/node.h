@@ -8,7 +8,7 @@
 #ifndef KVFS_NODE_H
 #define KVFS_NODE_H
 
-#include "fusefs/model/record.h"
+#include "fusefs/model/inode.h"
 
 int node_table_init(struct kvfs *fs) KV_MUST_CHECK;
 /* Frees all nodes, whatever references they have. */
@@ -28,14 +28,14 @@ void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs);
  * @parent, @name. Made before a transaction, so that nothing can fail after it.
  * Return: 0, -ENOMEM.
  */
-int node_new(struct kvfs *fs, const struct record *r, enum node_state state,
+int node_new(struct kvfs *fs, const struct inode *r, enum node_state state,
 	     struct kvfs_node *parent, struct kv_slice name, struct kvfs_node **out) KV_MUST_CHECK;
 /* Throw one away that was not published; NULL is allowed. @parent has another reference. */
 void node_discard(struct kvfs *fs, struct kvfs_node *node);
 /* Into the table; if the file has a node already, that one is returned and @node is gone. */
 struct kvfs_node *node_publish(struct kvfs *fs, struct kvfs_node *node);
 /* The node of @r with a reference added, made if there is none. fs->ns is held. */
-int node_make(struct kvfs *fs, const struct record *r, enum node_state state,
+int node_make(struct kvfs *fs, const struct inode *r, enum node_state state,
 	      struct kvfs_node *parent, struct kv_slice name, struct kvfs_node **out) KV_MUST_CHECK;
 /*
  * The node lives elsewhere now. fs->ns is held for writing. @name is malloc'd and now the node's.

@@ -17,11 +17,11 @@
 #include "fusefs/model/retry.h"
 #include "fusefs/model/times.h"
 
-void open_root_record(const struct kvfs_owner *owner, struct record *out)
+void open_root_record(const struct kvfs_owner *owner, struct inode *out)
 {
-	uint64_t now = record_time(kvfs_now());
+	uint64_t now = inode_time(kvfs_now());
 
-	*out = (struct record){
+	*out = (struct inode){
 		.kind = MODEL_RECORD_FULL,
 		.mode = S_IFDIR | (0755U & ~owner->umask),
 		.uid = owner->uid,
@@ -41,13 +41,13 @@ static int open_mkfs_batch(struct kv_batch *batch, const struct kvfs_owner *owne
 	struct le64 next = le64_of(MODEL_ID_FIRST);
 	struct le32 version = le32_of(MODEL_FORMAT_VERSION);
 	struct model_key key;
-	struct record root;
+	struct inode root;
 	int err;
 
 	open_root_record(owner, &root);
 	place_meta("root", &key);
 	err = kv_batch_put(batch, MODEL_META, model_key_slice(&key),
-			   kv_slice_of(raw, record_encode(&root, raw)));
+			   kv_slice_of(raw, inode_encode(&root, raw)));
 	if (err)
 		return err;
 	place_meta("next_id", &key);
@@ -124,7 +124,7 @@ int open_check_format(struct kv_db *db)
 /* The root's record is whole, and fs->displaced is right. */
 static int open_look(struct kvfs *fs)
 {
-	struct record_buf root = {0};
+	struct inode_buf root = {0};
 	struct model_key key;
 	struct kv_iter *it = NULL;
 	struct kv_txn *txn;
@@ -134,13 +134,13 @@ static int open_look(struct kvfs *fs)
 	if (err)
 		return err;
 	place_meta("root", &key);
-	err = record_get(fs, txn, &key, false, &root);
+	err = inode_get(fs, txn, &key, false, &root);
 	if (err == -KV_E_NOTFOUND)
 		err = -KV_E_NOT_A_VOLUME;
 	if (err)
 		goto out;
 	if (root.r.kind != MODEL_RECORD_FULL || root.r.id != MODEL_ID_ROOT ||
-	    !record_is_dir(&root.r) || root.r.prefix.len) {
+	    !inode_is_dir(&root.r) || root.r.prefix.len) {
 		err = -KV_E_CORRUPT;
 		goto out;
 	}
@@ -154,7 +154,7 @@ static int open_look(struct kvfs *fs)
 	kv_iter_close(it);
 out:
 	kv_txn_abort(txn);
-	record_buf_free(&root);
+	inode_buf_free(&root);
 	return err;
 }
 

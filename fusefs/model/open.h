@@ -3,12 +3,12 @@
 #ifndef KVFS_OPEN_H
 #define KVFS_OPEN_H
 
-#include "fusefs/model/record.h"
+#include "fusefs/model/inode.h"
 
 /* Whether the volume is of this format and has a root directory: 0, -KV_E_NOT_A_VOLUME,
  * -KV_E_VERSION, -KV_E_CORRUPT. */
 int open_check_format(struct kv_db *db) KV_MUST_CHECK;
 /* The record of a new root directory. */
-void open_root_record(const struct kvfs_owner *owner, struct record *out);
+void open_root_record(const struct kvfs_owner *owner, struct inode *out);
 
 #endif

@@ -66,7 +66,7 @@ void place_fresh(uint64_t id, struct model_key *out)
 	be64_put(out->b + 1, id);
 }
 
-void place_prefix(const struct record *r, struct kv_slice prefix, struct kv_slice name,
+void place_prefix(const struct inode *r, struct kv_slice prefix, struct kv_slice name,
 		  struct model_key *out)
 {
 	if (!r->prefix.len) {

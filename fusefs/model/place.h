@@ -10,7 +10,7 @@
 #define KVFS_PLACE_H
 
 #include "fusefs/model/model.h"
-#include "fusefs/model/record.h"
+#include "fusefs/model/inode.h"
 
 /* 0, or -EINVAL ("", ".", "..", '/' or NUL inside), -ENAMETOOLONG. */
 int place_check_name(struct kv_slice name) KV_MUST_CHECK;
@@ -23,7 +23,7 @@ void place_name(struct kv_slice prefix, struct kv_slice name, struct model_key *
 void place_natural(struct kv_slice prefix, struct kv_slice name, struct model_key *out);
 void place_fresh(uint64_t id, struct model_key *out);
 /* The prefix of a directory whose record stands at @prefix, @name. */
-void place_prefix(const struct record *r, struct kv_slice prefix, struct kv_slice name,
+void place_prefix(const struct inode *r, struct kv_slice prefix, struct kv_slice name,
 		  struct model_key *out);
 /* First key after all that begin with @prefix; len 0: the end of the keyspace. */
 void place_end(struct kv_slice prefix, struct model_key *out);

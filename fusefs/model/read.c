@@ -17,7 +17,7 @@ struct read_args {
 	struct kvfs_node *node;
 	uint64_t off;
 	size_t len;
-	struct record_buf rec;
+	struct inode_buf rec;
 	struct kv_buf out;
 	int whence;
 	uint64_t found;
@@ -72,14 +72,14 @@ int kvfs_read(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len,
 		a.out = (struct kv_buf){0};
 	}
 	kv_buf_free(&a.out);
-	record_buf_free(&a.rec);
+	inode_buf_free(&a.rec);
 	return err;
 }
 
 static int read_seek_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct read_args *a = arg;
-	const struct record *r = &a->rec.r;
+	const struct inode *r = &a->rec.r;
 	bool data = a->whence == SEEK_DATA;
 	int err;
 
@@ -113,6 +113,6 @@ int kvfs_lseek(struct kvfs *fs, struct kvfs_node *node, uint64_t off, int whence
 		err = retry_read(fs, read_seek_run, &a);
 	if (!err)
 		*out = a.found;
-	record_buf_free(&a.rec);
+	inode_buf_free(&a.rec);
 	return err;
 }

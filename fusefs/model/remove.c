@@ -16,7 +16,7 @@
 #include "fusefs/model/times.h"
 #include "kvcore/base/logmsg.h"
 
-int remove_contents(struct kv_txn *txn, const struct record *r)
+int remove_contents(struct kv_txn *txn, const struct inode *r)
 {
 	struct model_key from, to;
 	int err = 0;
@@ -33,7 +33,7 @@ int remove_contents(struct kv_txn *txn, const struct record *r)
 }
 
 /* The file of @r has no name any more. */
-static int remove_last(struct kvfs *fs, struct kv_txn *txn, struct record *r, uint64_t now,
+static int remove_last(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t now,
 		       struct remove_name *n)
 {
 	struct model_key key;
@@ -53,13 +53,13 @@ static int remove_last(struct kvfs *fs, struct kv_txn *txn, struct record *r, ui
 	r->nlink = 0;
 	r->ctime = now;
 	place_id(MODEL_ORPHANS, r->id, &key);
-	return record_put(txn, &key, r);
+	return inode_put(txn, &key, r);
 }
 
-int remove_name(struct kvfs *fs, struct kv_txn *txn, const struct record *r, uint64_t now,
+int remove_name(struct kvfs *fs, struct kv_txn *txn, const struct inode *r, uint64_t now,
 		struct remove_name *n)
 {
-	struct record file = *r;
+	struct inode file = *r;
 	struct model_key key;
 	int err;
 
@@ -69,7 +69,7 @@ int remove_name(struct kvfs *fs, struct kv_txn *txn, const struct record *r, uin
 	if (r->kind == MODEL_RECORD_FULL)
 		return remove_last(fs, txn, &file, now, n);
 	place_id(MODEL_INODES, r->id, &key);
-	err = record_get(fs, txn, &key, true, &n->linked);
+	err = inode_get(fs, txn, &key, true, &n->linked);
 	if (err)
 		return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
 	file = n->linked.r;
@@ -81,7 +81,7 @@ int remove_name(struct kvfs *fs, struct kv_txn *txn, const struct record *r, uin
 		n->stored = true;
 		file.nlink--;
 		file.ctime = now;
-		return record_put(txn, &key, &file);
+		return inode_put(txn, &key, &file);
 	}
 	err = kv_txn_delete(txn, MODEL_INODES, model_key_slice(&key));
 	return err ? err : remove_last(fs, txn, &file, now, n);
@@ -97,7 +97,7 @@ void remove_name_done(struct kvfs *fs, struct remove_name *n)
 
 void remove_name_free(struct kvfs *fs, struct remove_name *n)
 {
-	record_buf_free(&n->linked);
+	inode_buf_free(&n->linked);
 	node_unref(fs, n->node, 1);
 	n->node = NULL;
 }
@@ -108,7 +108,7 @@ struct remove_args {
 	struct edit dir;
 	struct kv_slice name;
 	bool want_dir;
-	struct record_buf rec;
+	struct inode_buf rec;
 	struct remove_name gone;
 };
 
@@ -118,7 +118,7 @@ static int remove_check_kind(struct kv_txn *txn, const struct remove_args *a)
 	bool has_child;
 	int err;
 
-	if (record_is_dir(&a->rec.r) != a->want_dir)
+	if (inode_is_dir(&a->rec.r) != a->want_dir)
 		return a->want_dir ? -ENOTDIR : -EISDIR;
 	if (!a->want_dir)
 		return 0;
@@ -144,7 +144,7 @@ static int remove_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	if (!err && edit_dir_writes(fs, nlink))
 		err = edit_lock(txn, &a->dir);
 	if (!err)
-		err = record_get(fs, txn, &key, true, &a->rec);
+		err = inode_get(fs, txn, &key, true, &a->rec);
 	if (err)
 		return err == -KV_E_NOTFOUND ? -ENOENT : err;
 	err = remove_check_kind(txn, a);
@@ -176,7 +176,7 @@ static void remove_again(struct kvfs *fs, void *arg)
 static int remove_entry(struct kvfs *fs, struct kvfs_node *dir, const char *name, bool want_dir)
 {
 	struct remove_args a = {
-		.dir = {.node = dir, .now = record_time(kvfs_now())},
+		.dir = {.node = dir, .now = inode_time(kvfs_now())},
 		.name = kv_slice_of(name, strlen(name)),
 		.want_dir = want_dir,
 	};
@@ -184,7 +184,8 @@ static int remove_entry(struct kvfs *fs, struct kvfs_node *dir, const char *name
 			      .done = remove_done,
 			      .again = remove_again,
 			      .arg = &a,
-			      .exclusive = true};
+			      .exclusive = true,
+			      .frees = true};
 	int err;
 
 	if (want_dir && !strcmp(name, ".."))
@@ -193,7 +194,7 @@ static int remove_entry(struct kvfs *fs, struct kvfs_node *dir, const char *name
 	if (!err)
 		err = retry_write(fs, &op);
 	remove_name_free(fs, &a.gone);
-	record_buf_free(&a.rec);
+	inode_buf_free(&a.rec);
 	edit_free(&a.dir);
 	return err;
 }
@@ -212,7 +213,7 @@ int kvfs_rmdir(struct kvfs *fs, struct kvfs_node *dir, const char *name)
 
 struct remove_orphan_args {
 	uint64_t id;
-	struct record_buf rec;
+	struct inode_buf rec;
 };
 
 static int remove_orphan_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
@@ -222,7 +223,7 @@ static int remove_orphan_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	int err;
 
 	place_id(MODEL_ORPHANS, a->id, &key);
-	err = record_get(fs, txn, &key, true, &a->rec);
+	err = inode_get(fs, txn, &key, true, &a->rec);
 	if (err)
 		return err == -KV_E_NOTFOUND ? 0 : err;
 	if (a->rec.r.kind != MODEL_RECORD_FULL || a->rec.r.id != a->id)
@@ -234,13 +235,13 @@ static int remove_orphan_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 void remove_orphan(struct kvfs *fs, uint64_t id)
 {
 	struct remove_orphan_args a = {.id = id};
-	struct retry_op op = {.run = remove_orphan_run, .arg = &a};
+	struct retry_op op = {.run = remove_orphan_run, .arg = &a, .frees = true};
 	int err = retry_write(fs, &op);
 
 	if (err)
 		logmsg(&fs->log, KV_LOG_WARN, "model: orphan not deleted id=%llu: %s",
 		       (unsigned long long)id, kv_strerror(err));
-	record_buf_free(&a.rec);
+	inode_buf_free(&a.rec);
 }
 
 #define REMOVE_SWEEP 256U

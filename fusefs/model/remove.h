@@ -3,24 +3,24 @@
 #ifndef KVFS_REMOVE_H
 #define KVFS_REMOVE_H
 
-#include "fusefs/model/record.h"
+#include "fusefs/model/inode.h"
 
 /* Contents and large attributes of a file; the lock of its record is held. */
-int remove_contents(struct kv_txn *txn, const struct record *r) KV_MUST_CHECK;
+int remove_contents(struct kv_txn *txn, const struct inode *r) KV_MUST_CHECK;
 
 /*
  * A name goes away: of a full record the file with it, of a link one of its names. fs->ns is held
  * for writing. The caller deletes or replaces the key itself.
  */
 struct remove_name {
-	struct kvfs_node *node;	  /* of the file, if somebody looks at it */
-	struct record_buf linked; /* the file's record, if the name is a link */
-	bool last;		  /* out: the file has no name now */
-	uint32_t seq;		  /* of times_apply() */
+	struct kvfs_node *node;	 /* of the file, if somebody looks at it */
+	struct inode_buf linked; /* the file's record, if the name is a link */
+	bool last;		 /* out: the file has no name now */
+	uint32_t seq;		 /* of times_apply() */
 	bool stored;
 };
 /* @r: the record at the name. A directory must have been found empty. */
-int remove_name(struct kvfs *fs, struct kv_txn *txn, const struct record *r, uint64_t now,
+int remove_name(struct kvfs *fs, struct kv_txn *txn, const struct inode *r, uint64_t now,
 		struct remove_name *n) KV_MUST_CHECK;
 /* After the commit. */
 void remove_name_done(struct kvfs *fs, struct remove_name *n);

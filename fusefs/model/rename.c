@@ -19,7 +19,7 @@ struct rename_end {
 	struct edit dir;
 	struct kv_slice name;
 	struct model_key key;
-	struct record_buf rec;	  /* what stands there before */
+	struct inode_buf rec;	  /* what stands there before */
 	struct kvfs_node *node;	  /* of what moves away from here, if somebody looks at it */
 	struct kvfs_node *former; /* its former parent, to be unref'd */
 	char *moved_name;	  /* for the node, its name at the other end */
@@ -57,9 +57,9 @@ static int rename_check_empty(struct kv_txn *txn, const struct rename_end *end)
 
 static int rename_check(struct kv_txn *txn, struct rename_args *a)
 {
-	const struct record *src = &a->from.rec.r, *dst = &a->to.rec.r;
+	const struct inode *src = &a->from.rec.r, *dst = &a->to.rec.r;
 
-	if (record_is_dir(src) && rename_is_below(a->to.dir.node, src->id))
+	if (inode_is_dir(src) && rename_is_below(a->to.dir.node, src->id))
 		return -EINVAL;
 	if (!a->replaces)
 		return a->flags & KVFS_RENAME_EXCHANGE ? -ENOENT : 0;
@@ -70,13 +70,13 @@ static int rename_check(struct kv_txn *txn, struct rename_args *a)
 		return 0;
 	}
 	if (a->flags & KVFS_RENAME_EXCHANGE)
-		return record_is_dir(dst) && rename_is_below(a->from.dir.node, dst->id) ? -EINVAL
-											: 0;
-	if (record_is_dir(src) && !record_is_dir(dst))
+		return inode_is_dir(dst) && rename_is_below(a->from.dir.node, dst->id) ? -EINVAL
+										       : 0;
+	if (inode_is_dir(src) && !inode_is_dir(dst))
 		return -ENOTDIR;
-	if (!record_is_dir(src) && record_is_dir(dst))
+	if (!inode_is_dir(src) && inode_is_dir(dst))
 		return -EISDIR;
-	return record_is_dir(dst) ? rename_check_empty(txn, &a->to) : 0;
+	return inode_is_dir(dst) ? rename_check_empty(txn, &a->to) : 0;
 }
 
 /* Lock both names, then read them. */
@@ -96,10 +96,10 @@ static int rename_load(struct kvfs *fs, struct kv_txn *txn, struct rename_args *
 		if (err)
 			return err;
 	}
-	err = record_get(fs, txn, &a->from.key, true, &a->from.rec);
+	err = inode_get(fs, txn, &a->from.key, true, &a->from.rec);
 	if (err)
 		return err == -KV_E_NOTFOUND ? -ENOENT : err;
-	err = record_get(fs, txn, &a->to.key, true, &a->to.rec);
+	err = inode_get(fs, txn, &a->to.key, true, &a->to.rec);
 	if (err && err != -KV_E_NOTFOUND)
 		return err;
 	a->replaces = !err;
@@ -111,26 +111,26 @@ static int rename_load(struct kvfs *fs, struct kv_txn *txn, struct rename_args *
 static int rename_put_link(struct kvfs *fs, struct kv_txn *txn, struct rename_end *from,
 			   uint64_t now)
 {
-	struct record_buf file = {0};
+	struct inode_buf file = {0};
 	struct model_key key;
 	int err;
 
 	place_id(MODEL_INODES, from->rec.r.id, &key);
-	err = record_get(fs, txn, &key, true, &file);
+	err = inode_get(fs, txn, &key, true, &file);
 	if (!err && file.r.kind != MODEL_RECORD_FULL)
 		err = -KV_E_CORRUPT;
 	if (!err) {
 		if (from->node)
 			from->seq = times_apply(fs, from->node, &file.r);
 		file.r.ctime = now;
-		err = record_put(txn, &key, &file.r);
+		err = inode_put(txn, &key, &file.r);
 	}
-	record_buf_free(&file);
+	inode_buf_free(&file);
 	return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
 }
 
 /* A directory at a new place: note or forget that its prefix is not the natural one. */
-static int rename_displace(struct kvfs *fs, struct kv_txn *txn, struct record *r,
+static int rename_displace(struct kvfs *fs, struct kv_txn *txn, struct inode *r,
 			   const struct model_key *prefix, const struct rename_end *to)
 {
 	struct kv_slice mine = model_key_slice(prefix);
@@ -154,7 +154,7 @@ static int rename_displace(struct kvfs *fs, struct kv_txn *txn, struct record *r
 static int rename_put(struct kvfs *fs, struct kv_txn *txn, struct rename_end *from,
 		      struct rename_end *to, uint64_t now)
 {
-	struct record r = from->rec.r;
+	struct inode r = from->rec.r;
 	struct model_key prefix;
 	int err = 0;
 
@@ -165,19 +165,19 @@ static int rename_put(struct kvfs *fs, struct kv_txn *txn, struct rename_end *fr
 		if (from->node)
 			from->seq = times_apply(fs, from->node, &r);
 		r.ctime = now;
-		if (record_is_dir(&r)) {
+		if (inode_is_dir(&r)) {
 			place_prefix(&r, place_node_prefix(from->dir.node), from->name, &prefix);
 			err = rename_displace(fs, txn, &r, &prefix, to);
 		}
 	}
-	return err ? err : record_put(txn, &to->key, &r);
+	return err ? err : inode_put(txn, &to->key, &r);
 }
 
 static int rename_edit_dirs(struct kvfs *fs, struct kv_txn *txn, struct rename_args *a)
 {
 	bool exchange = a->flags & KVFS_RENAME_EXCHANGE;
-	int src = record_is_dir(&a->from.rec.r);
-	int dst = a->replaces && record_is_dir(&a->to.rec.r);
+	int src = inode_is_dir(&a->from.rec.r);
+	int dst = a->replaces && inode_is_dir(&a->to.rec.r);
 	int err;
 
 	if (a->from.dir.node == a->to.dir.node)
@@ -258,7 +258,7 @@ static void rename_again(struct kvfs *fs, void *arg)
 
 static void rename_end_free(struct rename_end *e)
 {
-	record_buf_free(&e->rec);
+	inode_buf_free(&e->rec);
 	edit_free(&e->dir);
 	free(e->moved_name);
 }
@@ -284,7 +284,7 @@ static int rename_start(struct rename_args *a)
 int kvfs_rename(struct kvfs *fs, struct kvfs_node *from_dir, const char *from,
 		struct kvfs_node *to_dir, const char *to, unsigned flags)
 {
-	uint64_t now = record_time(kvfs_now());
+	uint64_t now = inode_time(kvfs_now());
 	struct rename_args a = {
 		.from = {.dir = {.node = from_dir, .now = now},
 			 .name = kv_slice_of(from, strlen(from))},
@@ -295,7 +295,8 @@ int kvfs_rename(struct kvfs *fs, struct kvfs_node *from_dir, const char *from,
 			      .done = rename_done,
 			      .again = rename_again,
 			      .arg = &a,
-			      .exclusive = true};
+			      .exclusive = true,
+			      .frees = true};
 	int err;
 
 	err = rename_start(&a);

@@ -31,7 +31,7 @@ static int retry_once(struct kvfs *fs, const struct retry_op *op)
 		kv_txn_abort(txn);
 		return err;
 	}
-	err = kv_txn_commit(txn, 0, NULL);
+	err = kv_txn_commit(txn, op->frees ? KV_COMMIT_RESERVE : 0, NULL);
 	if (!err && op->done)
 		op->done(fs, op->arg);
 	return err;

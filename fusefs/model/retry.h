@@ -22,6 +22,7 @@ struct retry_op {
 	bool exclusive; /* changes where existing files live */
 	bool sync;	/* durable on return */
 	bool once;	/* a lost race is for the caller */
+	bool frees;	/* gives back more than it takes: allowed on a full volume */
 };
 
 int retry_write(struct kvfs *fs, const struct retry_op *op) KV_MUST_CHECK;

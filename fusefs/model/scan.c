@@ -17,7 +17,7 @@
 struct scan_state {
 	const struct scan_run *s;
 	struct kv_buf key, value;
-	struct record_buf linked;
+	struct inode_buf linked;
 };
 
 int scan_convert(struct kv_slice key, struct kv_buf *out)
@@ -32,7 +32,7 @@ int scan_convert(struct kv_slice key, struct kv_buf *out)
 
 /* The key and, if wanted, the value of a regular file. */
 static int scan_load(struct scan_state *st, struct kv_txn *txn, struct kv_slice path,
-		     const struct record *r)
+		     const struct inode *r)
 {
 	enum node_state state;
 	int err;
@@ -58,7 +58,7 @@ static int scan_load(struct scan_state *st, struct kv_txn *txn, struct kv_slice 
 	return content_read(txn, r, 0, r->size, &st->value);
 }
 
-static int scan_visit(void *ctx, struct kv_txn *txn, struct kv_slice path, const struct record *r)
+static int scan_visit(void *ctx, struct kv_txn *txn, struct kv_slice path, const struct inode *r)
 {
 	struct scan_state *st = ctx;
 	bool skip = false;
@@ -100,7 +100,7 @@ out:
 	kv_buf_free(&prefix);
 	kv_buf_free(&st.key);
 	kv_buf_free(&st.value);
-	record_buf_free(&st.linked);
+	inode_buf_free(&st.linked);
 	return err;
 }
 

@@ -3,7 +3,7 @@
 #ifndef KVFS_SCAN_H
 #define KVFS_SCAN_H
 
-#include "fusefs/model/record.h"
+#include "fusefs/model/inode.h"
 
 /*
  * @merge: called before each key with its path ('/' as byte 0), to emit others that stand before

@@ -43,7 +43,7 @@ void times_defer_write(struct kvfs *fs, struct kvfs_node *node, uint64_t now)
 	os_mutex_unlock(&s->mu);
 }
 
-uint32_t times_apply(struct kvfs *fs, struct kvfs_node *node, struct record *r)
+uint32_t times_apply(struct kvfs *fs, struct kvfs_node *node, struct inode *r)
 {
 	struct node_shard *s = node_shard(fs, node->ino);
 	uint32_t seq;
@@ -143,12 +143,12 @@ static int times_atime_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	return edit_store(txn, e);
 }
 
-void times_accessed(struct kvfs *fs, struct kvfs_node *node, const struct record *r)
+void times_accessed(struct kvfs *fs, struct kvfs_node *node, const struct inode *r)
 {
 	struct edit e = {.node = node};
 	struct retry_op op = {.run = times_atime_run, .done = times_flush_done, .arg = &e};
 	struct kvfs_time now;
-	struct record seen = *r;
+	struct inode seen = *r;
 	int err;
 
 	if (fs->atime == KVFS_NOATIME || kvfs_writable(fs))
@@ -156,9 +156,9 @@ void times_accessed(struct kvfs *fs, struct kvfs_node *node, const struct record
 	(void)times_apply(fs, node, &seen);
 	now = kvfs_now();
 	if (fs->atime == KVFS_RELATIME && seen.atime > seen.mtime && seen.atime > seen.ctime &&
-	    record_time_get(seen.atime).sec > now.sec - TIMES_DAY_SEC)
+	    inode_time_get(seen.atime).sec > now.sec - TIMES_DAY_SEC)
 		return;
-	e.now = record_time(now);
+	e.now = inode_time(now);
 	if (fs->lazytime) {
 		times_defer(fs, node, NODE_PENDING_ATIME, e.now);
 		return;

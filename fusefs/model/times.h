@@ -13,7 +13,7 @@ void times_defer(struct kvfs *fs, struct kvfs_node *node, unsigned which, uint64
 /* The same for a write of contents, which a transaction of the key API must notice. */
 void times_defer_write(struct kvfs *fs, struct kvfs_node *node, uint64_t now);
 /* Put pending times into a record. Returns a number for times_settled(). */
-uint32_t times_apply(struct kvfs *fs, struct kvfs_node *node, struct record *r);
+uint32_t times_apply(struct kvfs *fs, struct kvfs_node *node, struct inode *r);
 /* The record with the times of times_apply() was committed. */
 void times_settled(struct kvfs *fs, struct kvfs_node *node, uint32_t seq);
 /* Whether a write was deferred after @seq of fs->write_seq. */
@@ -27,6 +27,6 @@ void times_flush_last(struct kvfs *fs, struct kvfs_node *node);
  * Something was read: update the access time as the mount option says. Failure is harmless.
  * fs->ns is not held.
  */
-void times_accessed(struct kvfs *fs, struct kvfs_node *node, const struct record *r);
+void times_accessed(struct kvfs *fs, struct kvfs_node *node, const struct inode *r);
 
 #endif

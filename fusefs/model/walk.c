@@ -125,7 +125,7 @@ static bool walk_wanted_below(struct walk_state *s)
 	       slice_has_prefix(s->lower, kv_buf_slice(&s->path));
 }
 
-static int walk_enter(struct walk_state *s, const struct record *r, struct kv_slice name)
+static int walk_enter(struct walk_state *s, const struct inode *r, struct kv_slice name)
 {
 	struct model_key prefix;
 	int err;
@@ -148,7 +148,7 @@ static int walk_entry(struct walk_state *s, struct kv_slice name)
 	const struct walk *w = s->w;
 	struct model_key copy;
 	struct kv_slice value, path;
-	struct record r;
+	struct inode r;
 	int err;
 
 	/* The iterator's key moves with it. */
@@ -158,7 +158,7 @@ static int walk_entry(struct walk_state *s, struct kv_slice name)
 	if (!err)
 		err = kv_iter_value(s->it, &value);
 	if (!err)
-		err = record_decode(value, &r);
+		err = inode_decode(value, &r);
 	if (err)
 		return err;
 	path = kv_buf_slice(&s->path);
@@ -172,7 +172,7 @@ static int walk_entry(struct walk_state *s, struct kv_slice name)
 		if (err)
 			return err;
 	}
-	if (record_is_dir(&r))
+	if (inode_is_dir(&r))
 		return walk_enter(s, &r, name);
 	s->path.len = walk_top(s)->path_len;
 	err = kv_iter_next(s->it);

@@ -8,7 +8,7 @@
 #ifndef KVFS_WALK_H
 #define KVFS_WALK_H
 
-#include "fusefs/model/record.h"
+#include "fusefs/model/inode.h"
 
 struct walk {
 	struct kv_slice lower;	/* first path wanted; empty: no bound */
@@ -16,7 +16,7 @@ struct walk {
 	struct kv_slice prefix; /* of the wanted paths */
 	/* @r: the record or link at the path, borrowed for the call; nonzero stops and is
 	 * returned. */
-	int (*visit)(void *ctx, struct kv_txn *txn, struct kv_slice path, const struct record *r);
+	int (*visit)(void *ctx, struct kv_txn *txn, struct kv_slice path, const struct inode *r);
 	void *ctx;
 };
 

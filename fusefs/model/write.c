@@ -38,7 +38,7 @@ static int write_check(const struct kvfs_node *node)
 static int write_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct write_args *a = arg;
-	struct record *r = &a->e.rec.r;
+	struct inode *r = &a->e.rec.r;
 	uint64_t size, chunks;
 	bool chunked;
 	int err;
@@ -74,7 +74,7 @@ int kvfs_write(struct kvfs *fs, struct kvfs_node *node, uint64_t off, struct kv_
 	       bool sync)
 {
 	struct write_args a = {
-		.e = {.node = node, .now = record_time(kvfs_now())}, .off = off, .data = data};
+		.e = {.node = node, .now = inode_time(kvfs_now())}, .off = off, .data = data};
 	struct retry_op op = {.run = write_run, .done = write_done, .arg = &a, .sync = sync};
 	int err;
 
@@ -92,7 +92,7 @@ int kvfs_write(struct kvfs *fs, struct kvfs_node *node, uint64_t off, struct kv_
 static int write_allocate_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct write_args *a = arg;
-	struct record *r = &a->e.rec.r;
+	struct inode *r = &a->e.rec.r;
 	uint64_t end = a->off + a->len;
 	int err;
 
@@ -121,7 +121,7 @@ static void write_allocate_done(struct kvfs *fs, void *arg)
 
 int kvfs_fallocate(struct kvfs *fs, struct kvfs_node *node, int mode, uint64_t off, uint64_t len)
 {
-	struct write_args a = {.e = {.node = node, .now = record_time(kvfs_now())},
+	struct write_args a = {.e = {.node = node, .now = inode_time(kvfs_now())},
 			       .off = off,
 			       .len = len,
 			       .mode = mode};

@@ -95,7 +95,7 @@ void xattr_key(uint64_t id, struct kv_slice name, struct model_key *out)
 	out->len += name.len;
 }
 
-int xattr_add(struct kv_txn *txn, struct record *r, struct kv_slice name, struct kv_slice value,
+int xattr_add(struct kv_txn *txn, struct inode *r, struct kv_slice name, struct kv_slice value,
 	      struct kv_buf *buf)
 {
 	struct model_key key;
@@ -120,7 +120,7 @@ int xattr_add(struct kv_txn *txn, struct record *r, struct kv_slice name, struct
 }
 
 /* Take @name out of the record. */
-static int xattr_drop_inside(struct record *r, struct kv_slice name, struct kv_buf *buf)
+static int xattr_drop_inside(struct inode *r, struct kv_slice name, struct kv_buf *buf)
 {
 	struct kv_buf fresh = {0};
 	int err = xattr_rebuild(r->xattrs, name, NULL, &fresh);
@@ -166,7 +166,7 @@ static int xattr_names_beside(struct kv_txn *txn, uint64_t id, struct kv_buf *ou
 	return err == -KV_E_NOTFOUND ? 0 : err;
 }
 
-static int xattr_list(struct kv_txn *txn, const struct record *r, struct kv_buf *out)
+static int xattr_list(struct kv_txn *txn, const struct inode *r, struct kv_buf *out)
 {
 	struct cursor c = cursor_of(r->xattrs);
 	struct kv_slice name, value;
@@ -184,7 +184,7 @@ static int xattr_list(struct kv_txn *txn, const struct record *r, struct kv_buf 
 }
 
 /* A new name must leave the list within KVFS_XATTR_LIST_MAX. */
-static int xattr_check_list(struct kv_txn *txn, const struct record *r, struct kv_slice name)
+static int xattr_check_list(struct kv_txn *txn, const struct inode *r, struct kv_slice name)
 {
 	struct kv_buf names = {0};
 	int err;
@@ -199,8 +199,8 @@ static int xattr_check_list(struct kv_txn *txn, const struct record *r, struct k
 }
 
 /* Take @name away from where it is. *found tells whether it was there. */
-static int xattr_drop(struct kv_txn *txn, struct record *r, struct kv_slice name,
-		      struct kv_buf *buf, bool *found)
+static int xattr_drop(struct kv_txn *txn, struct inode *r, struct kv_slice name, struct kv_buf *buf,
+		      bool *found)
 {
 	struct model_key key;
 	struct kv_slice value;
@@ -228,7 +228,7 @@ static int xattr_drop(struct kv_txn *txn, struct record *r, struct kv_slice name
 static int xattr_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct xattr_args *a = arg;
-	struct record *r = &a->e.rec.r;
+	struct inode *r = &a->e.rec.r;
 	bool found;
 	int err;
 
@@ -264,7 +264,7 @@ static int xattr_change(struct kvfs *fs, struct xattr_args *a)
 	struct retry_op op = {.run = xattr_run, .done = xattr_done, .arg = a};
 	int err;
 
-	a->e.now = record_time(kvfs_now());
+	a->e.now = inode_time(kvfs_now());
 	err = retry_write(fs, &op);
 	edit_free(&a->e);
 	kv_buf_free(&a->inside);

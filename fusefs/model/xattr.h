@@ -3,7 +3,7 @@
 #ifndef KVFS_XATTR_H
 #define KVFS_XATTR_H
 
-#include "fusefs/model/record.h"
+#include "fusefs/model/inode.h"
 
 /* The value of @name in the record. False if it is not there. */
 bool xattr_find(struct kv_slice xattrs, struct kv_slice name, struct kv_slice *value);
@@ -13,7 +13,7 @@ int xattr_rebuild(struct kv_slice xattrs, struct kv_slice name, const struct kv_
 /* Key of a value beside the record; @name has at most KVFS_XATTR_NAME_MAX bytes. */
 void xattr_key(uint64_t id, struct kv_slice name, struct model_key *out);
 /* Put @value where it fits; @name is not in the record or beside it. @buf holds what @r borrows. */
-int xattr_add(struct kv_txn *txn, struct record *r, struct kv_slice name, struct kv_slice value,
+int xattr_add(struct kv_txn *txn, struct inode *r, struct kv_slice name, struct kv_slice value,
 	      struct kv_buf *buf) KV_MUST_CHECK;
 
 #endif

@@ -5,14 +5,14 @@
  * value's length and agree with size and flags. What a record means together
  * with others (link counts, reachability) is for kvfs_check().
  */
-#include "fusefs/model/record.h"
+#include "fusefs/model/inode.h"
 
 #include <string.h>
 
 #include "fusefs/model/retry.h"
 #include "kvcore/base/cursor.h"
 
-uint64_t record_time(struct kvfs_time t)
+uint64_t inode_time(struct kvfs_time t)
 {
 	int64_t sec = t.sec;
 
@@ -23,13 +23,13 @@ uint64_t record_time(struct kvfs_time t)
 	return (uint64_t)(sec - MODEL_TIME_SEC_MIN) << 30 | (t.nsec < 1000000000U ? t.nsec : 0);
 }
 
-struct kvfs_time record_time_get(uint64_t v)
+struct kvfs_time inode_time_get(uint64_t v)
 {
 	return (struct kvfs_time){(int64_t)(v >> 30) + MODEL_TIME_SEC_MIN,
 				  (uint32_t)(v & ((1U << 30) - 1))};
 }
 
-static bool record_type_known(uint32_t mode)
+static bool inode_type_known(uint32_t mode)
 {
 	switch (mode & S_IFMT) {
 	case S_IFREG:
@@ -45,14 +45,14 @@ static bool record_type_known(uint32_t mode)
 	}
 }
 
-static bool record_time_valid(uint64_t v)
+static bool inode_time_valid(uint64_t v)
 {
 	return (v & ((1U << 30) - 1)) < 1000000000U;
 }
 
-static int record_decode_link(struct kv_slice in, struct record *out)
+static int inode_decode_link(struct kv_slice in, struct inode *out)
 {
-	struct record r = {.kind = MODEL_RECORD_LINK};
+	struct inode r = {.kind = MODEL_RECORD_LINK};
 	struct model_link raw;
 
 	if (in.len != sizeof(raw))
@@ -60,15 +60,15 @@ static int record_decode_link(struct kv_slice in, struct record *out)
 	memcpy(&raw, in.data, sizeof(raw));
 	r.mode = le16_get(raw.type);
 	r.id = le64_get(raw.id);
-	if (raw.zero || (r.mode & ~(uint32_t)S_IFMT) || !record_type_known(r.mode) ||
-	    record_is_dir(&r) || r.id < MODEL_ID_FIRST)
+	if (raw.zero || (r.mode & ~(uint32_t)S_IFMT) || !inode_type_known(r.mode) ||
+	    inode_is_dir(&r) || r.id < MODEL_ID_FIRST)
 		return -KV_E_CORRUPT;
 	*out = r;
 	return 0;
 }
 
 /* Whether size, flags and type agree. */
-static bool record_contents_valid(const struct record *r)
+static bool inode_contents_valid(const struct inode *r)
 {
 	bool chunks = r->flags & MODEL_FLAG_CHUNKS;
 
@@ -93,7 +93,7 @@ static bool record_contents_valid(const struct record *r)
 }
 
 /* The attributes kept inline: well formed, in strict order of their names. */
-static bool record_xattrs_valid(struct kv_slice xattrs)
+static bool inode_xattrs_valid(struct kv_slice xattrs)
 {
 	struct cursor c = cursor_of(xattrs);
 	struct kv_slice last = {0}, name;
@@ -113,14 +113,14 @@ static bool record_xattrs_valid(struct kv_slice xattrs)
 	return true;
 }
 
-int record_decode(struct kv_slice in, struct record *out)
+int inode_decode(struct kv_slice in, struct inode *out)
 {
 	struct model_record raw;
-	struct record r = {0};
+	struct inode r = {0};
 	struct cursor c;
 
 	if (in.len && in.data[0] == MODEL_RECORD_LINK)
-		return record_decode_link(in, out);
+		return inode_decode_link(in, out);
 	if (in.len < sizeof(raw) || in.data[0] != MODEL_RECORD_FULL)
 		return -KV_E_CORRUPT;
 	memcpy(&raw, in.data, sizeof(raw));
@@ -144,27 +144,27 @@ int record_decode(struct kv_slice in, struct record *out)
 	r.contents = cursor_bytes(&c, le16_get(raw.contents_len));
 	if (cursor_finish(&c))
 		return -KV_E_CORRUPT;
-	if ((r.flags & ~MODEL_FLAGS_KNOWN) || !record_type_known(r.mode) || !r.id ||
+	if ((r.flags & ~MODEL_FLAGS_KNOWN) || !inode_type_known(r.mode) || !r.id ||
 	    r.prefix.len > MODEL_PREFIX_MAX ||
 	    (r.prefix.len != 0) != ((r.flags & MODEL_FLAG_PREFIX) != 0) ||
-	    r.xattrs.len > MODEL_XATTRS_MAX || !record_contents_valid(&r) ||
-	    !record_xattrs_valid(r.xattrs))
+	    r.xattrs.len > MODEL_XATTRS_MAX || !inode_contents_valid(&r) ||
+	    !inode_xattrs_valid(r.xattrs))
 		return -KV_E_CORRUPT;
-	if (!record_time_valid(r.atime) || !record_time_valid(r.mtime) ||
-	    !record_time_valid(r.ctime) || !record_time_valid(r.btime))
+	if (!inode_time_valid(r.atime) || !inode_time_valid(r.mtime) ||
+	    !inode_time_valid(r.ctime) || !inode_time_valid(r.btime))
 		return -KV_E_CORRUPT;
 	*out = r;
 	return 0;
 }
 
-static uint8_t *record_append(uint8_t *pos, struct kv_slice s)
+static uint8_t *inode_append(uint8_t *pos, struct kv_slice s)
 {
 	if (s.len)
 		memcpy(pos, s.data, s.len);
 	return pos + s.len;
 }
 
-size_t record_encode(const struct record *r, uint8_t *out)
+size_t inode_encode(const struct inode *r, uint8_t *out)
 {
 	struct model_record raw = {
 		.kind = MODEL_RECORD_FULL,
@@ -198,17 +198,17 @@ size_t record_encode(const struct record *r, uint8_t *out)
 		return sizeof(link);
 	}
 	/* The same invariants that decoding demands. */
-	KV_ASSERT(record_contents_valid(r));
+	KV_ASSERT(inode_contents_valid(r));
 	KV_ASSERT((r->prefix.len != 0) == ((r->flags & MODEL_FLAG_PREFIX) != 0));
 	KV_ASSERT(r->prefix.len <= MODEL_PREFIX_MAX && r->xattrs.len <= MODEL_XATTRS_MAX);
 	memcpy(pos, &raw, sizeof(raw));
-	pos = record_append(pos + sizeof(raw), r->prefix);
-	pos = record_append(pos, r->xattrs);
-	pos = record_append(pos, r->contents);
+	pos = inode_append(pos + sizeof(raw), r->prefix);
+	pos = inode_append(pos, r->xattrs);
+	pos = inode_append(pos, r->contents);
 	return (size_t)(pos - out);
 }
 
-void record_attr(const struct record *r, struct kvfs_attr *out)
+void inode_attr(const struct inode *r, struct kvfs_attr *out)
 {
 	uint64_t whole = r->size / 512 + (r->size % 512 != 0);
 
@@ -220,10 +220,10 @@ void record_attr(const struct record *r, struct kvfs_attr *out)
 		.uid = r->uid,
 		.gid = r->gid,
 		.rdev = r->rdev,
-		.atime = record_time_get(r->atime),
-		.mtime = record_time_get(r->mtime),
-		.ctime = record_time_get(r->ctime),
-		.btime = record_time_get(r->btime),
+		.atime = inode_time_get(r->atime),
+		.mtime = inode_time_get(r->mtime),
+		.ctime = inode_time_get(r->ctime),
+		.btime = inode_time_get(r->btime),
 	};
 	/* Chunks are counted whole, but a file never holds more than its size. */
 	if (r->flags & MODEL_FLAG_CHUNKS)
@@ -234,8 +234,8 @@ void record_attr(const struct record *r, struct kvfs_attr *out)
 		out->blocks = whole;
 }
 
-int record_read(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,
-		struct kv_buf *value)
+int inode_read(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,
+	       struct kv_buf *value)
 {
 	struct kv_txn *view;
 	int err;
@@ -252,30 +252,30 @@ int record_read(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key
 	return err;
 }
 
-int record_get(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key, bool update,
-	       struct record_buf *out)
+int inode_get(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key, bool update,
+	      struct inode_buf *out)
 {
 	int err;
 
 	if (update)
 		err = kv_txn_get_for_update(txn, key->keyspace, model_key_slice(key), &out->raw);
 	else
-		err = record_read(fs, txn, key, &out->raw);
+		err = inode_read(fs, txn, key, &out->raw);
 	if (err)
 		return err;
-	return record_decode(kv_buf_slice(&out->raw), &out->r);
+	return inode_decode(kv_buf_slice(&out->raw), &out->r);
 }
 
-int record_put(struct kv_txn *txn, const struct model_key *key, const struct record *r)
+int inode_put(struct kv_txn *txn, const struct model_key *key, const struct inode *r)
 {
 	uint8_t raw[MODEL_RECORD_MAX];
-	size_t len = record_encode(r, raw);
+	size_t len = inode_encode(r, raw);
 
 	return kv_txn_put(txn, key->keyspace, model_key_slice(key), kv_slice_of(raw, len));
 }
 
-void record_buf_free(struct record_buf *b)
+void inode_buf_free(struct inode_buf *b)
 {
 	kv_buf_free(&b->raw);
-	b->r = (struct record){0};
+	b->r = (struct inode){0};
 }

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Inodes: the records of files in memory, decoded with bounds checks from untrusted bytes, encoded
+ * from the same structure. Slices borrow from the bytes decoded. Thread
+ * safety: one thread per structure.
+ */
+#ifndef KVFS_INODE_H
+#define KVFS_INODE_H
+
+#include <sys/stat.h>
+
+#include "fusefs/model/model.h"
+
+struct inode {
+	uint8_t kind; /* of a link only type (in mode) and id are meant */
+	uint8_t flags;
+	uint32_t mode, uid, gid, nlink, rdev;
+	uint64_t id, size, chunks;
+	uint64_t atime, mtime, ctime, btime; /* as encoded */
+	struct kv_slice prefix, xattrs, contents;
+};
+
+/* A record with the bytes it borrows from; zero-initialised is empty. */
+struct inode_buf {
+	struct inode r;
+	struct kv_buf raw;
+};
+
+uint64_t inode_time(struct kvfs_time t);
+struct kvfs_time inode_time_get(uint64_t v);
+
+/* Return: 0, -KV_E_CORRUPT. */
+int inode_decode(struct kv_slice in, struct inode *out) KV_MUST_CHECK;
+/* @out has MODEL_RECORD_MAX bytes. Returns the bytes written. */
+size_t inode_encode(const struct inode *r, uint8_t *out);
+void inode_attr(const struct inode *r, struct kvfs_attr *out);
+
+/*
+ * Read, under the transaction's lock if @update. @txn NULL: the newest state.
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_CORRUPT.
+ */
+int inode_get(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key, bool update,
+	      struct inode_buf *out) KV_MUST_CHECK;
+int inode_put(struct kv_txn *txn, const struct model_key *key, const struct inode *r) KV_MUST_CHECK;
+void inode_buf_free(struct inode_buf *b);
+
+/* A read that is not part of a transaction: the newest value, or the view's. */
+int inode_read(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,
+	       struct kv_buf *value) KV_MUST_CHECK;
+
+static inline bool inode_is_dir(const struct inode *r)
+{
+	return (r->mode & S_IFMT) == S_IFDIR;
+}
+
+#endif

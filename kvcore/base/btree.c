@@ -73,6 +73,7 @@ static void path_descend(const struct btree *t, struct kv_slice key, struct path
 		p->node[p->depth] = n;
 		p->idx[p->depth] = child_search(n, key);
 		n = btree_node_child(n, p->idx[p->depth]);
+		btree_node_prefetch(n);
 		p->depth++;
 	}
 	p->node[p->depth] = n;
@@ -353,21 +354,31 @@ static struct btree_node *leaf_of(const struct btree *t, struct kv_slice key)
 {
 	struct btree_node *n = t->root;
 
-	while (n && !n->leaf)
+	while (n && !n->leaf) {
 		n = btree_node_child(n, child_search(n, key));
+		btree_node_prefetch(n);
+	}
 	return n;
+}
+
+struct btree_pos btree_find_pos(const struct btree *t, struct kv_slice key)
+{
+	struct btree_pos p = {leaf_of(t, key), 0};
+	bool equal;
+
+	if (!p.node)
+		return p;
+	p.slot = btree_node_search(p.node, key, &equal);
+	if (!equal)
+		p.node = NULL;
+	return p;
 }
 
 void **btree_find(const struct btree *t, struct kv_slice key)
 {
-	struct btree_node *n = leaf_of(t, key);
-	unsigned i;
-	bool equal;
+	struct btree_pos p = btree_find_pos(t, key);
 
-	if (!n)
-		return NULL;
-	i = btree_node_search(n, key, &equal);
-	return equal ? &n->ptr[i] : NULL;
+	return p.node ? &p.node->ptr[p.slot] : NULL;
 }
 
 struct btree_pos btree_first(const struct btree *t)

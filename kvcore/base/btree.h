@@ -45,6 +45,8 @@ struct btree_pos {
 };
 struct btree_pos btree_first(const struct btree *t);
 struct btree_pos btree_last(const struct btree *t);
+/* The very key, or none. */
+struct btree_pos btree_find_pos(const struct btree *t, struct kv_slice key);
 /* First key >= @key. */
 struct btree_pos btree_seek(const struct btree *t, struct kv_slice key);
 /* Last key < @key. */

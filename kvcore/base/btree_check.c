@@ -22,6 +22,10 @@ static bool check_keys(const struct btree_node *n, bool is_root)
 		return false;
 	if (n->skip > slice_common_prefix(btree_node_key(n, 0), btree_node_key(n, n->count - 1U)))
 		return false;
+	for (unsigned i = 0; i < n->skip && i < BTREE_PREFIX_MAX; i++) {
+		if (n->prefix[i] != n->data[0][i])
+			return false;
+	}
 	for (unsigned i = 0; i < n->count; i++) {
 		struct kv_slice key = btree_node_key(n, i);
 

@@ -27,8 +27,11 @@ uint64_t btree_node_head(struct kv_slice key, size_t skip)
 static int prefix_compare(struct kv_slice key, const struct btree_node *n)
 {
 	size_t common = min_u64(key.len, n->skip);
-	int c = common ? memcmp(key.data, n->data[0], common) : 0;
+	size_t copied = min_u64(common, BTREE_PREFIX_MAX);
+	int c = copied ? memcmp(key.data, n->prefix, copied) : 0;
 
+	if (c == 0 && common > copied)
+		c = memcmp(key.data + copied, n->data[0] + copied, common - copied);
 	return c == 0 && key.len < n->skip ? -1 : c;
 }
 
@@ -92,16 +95,20 @@ void btree_node_refresh(struct btree_node *n)
 		return;
 	n->skip = (uint32_t)slice_common_prefix(btree_node_key(n, 0),
 						btree_node_key(n, n->count - 1U));
+	if (n->skip)
+		memcpy(n->prefix, n->data[0], min_u64(n->skip, BTREE_PREFIX_MAX));
 	for (unsigned i = 0; i < n->count; i++)
 		n->head[i] = btree_node_head(btree_node_key(n, i), n->skip);
 }
 
-/* Key @i is new at its place: keep the prefix if it shares it. */
+/* Key @i is new at its place: keep the prefix if it shares it. Only an outermost key may not. */
 static void node_key_changed(struct btree_node *n, unsigned i)
 {
-	size_t common = slice_common_prefix(btree_node_key(n, 0), btree_node_key(n, n->count - 1U));
+	bool outermost = i == 0 || i == n->count - 1U;
 
-	if (common < n->skip || n->count == 1)
+	if (n->count == 1 ||
+	    (outermost &&
+	     slice_common_prefix(btree_node_key(n, 0), btree_node_key(n, n->count - 1U)) < n->skip))
 		btree_node_refresh(n);
 	else
 		n->head[i] = btree_node_head(btree_node_key(n, i), n->skip);

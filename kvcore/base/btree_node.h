@@ -9,6 +9,7 @@
 #define KVCORE_BASE_BTREE_NODE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "kvcore/base/btree.h"
 
@@ -18,11 +19,14 @@
 	(BTREE_NODE_KEYS * 3 / 4) /* merge two nodes of at most this many keys together */
 #define BTREE_DEPTH_MAX 24U	  /* of a tree with more keys than memory can hold */
 
+#define BTREE_PREFIX_MAX 40U /* what is left of the first cache line */
+
 struct btree_node {
 	uint32_t skip;
 	uint16_t count; /* of keys */
 	bool leaf;
-	struct btree_node *prev, *next; /* leaves only, in key order */
+	struct btree_node *prev, *next;	  /* leaves only, in key order */
+	uint8_t prefix[BTREE_PREFIX_MAX]; /* a copy of the shared bytes, as far as there is room */
 	uint64_t head[BTREE_NODE_KEYS];
 	const uint8_t *data[BTREE_NODE_KEYS];
 	uint32_t len[BTREE_NODE_KEYS];
@@ -37,6 +41,15 @@ static inline struct kv_slice btree_node_key(const struct btree_node *n, unsigne
 static inline struct btree_node *btree_node_child(const struct btree_node *n, unsigned i)
 {
 	return n->ptr[i];
+}
+
+/* Ask for the lines that a search reads first, all at once: they are seldom in the cache. */
+static inline void btree_node_prefetch(const struct btree_node *n)
+{
+	const char *p = (const char *)n;
+
+	for (size_t off = 0; off < offsetof(struct btree_node, data); off += 64)
+		__builtin_prefetch(p + off);
 }
 
 uint64_t btree_node_head(struct kv_slice key, size_t skip);

@@ -241,7 +241,7 @@ static void entry_of(struct kv_slice key, const struct memversion *v, struct ent
 int memtable_get(struct memtable *m, struct kv_slice ikey, kv_seq max_seq, struct entry *out)
 {
 	bool locked = read_lock(m);
-	struct btree_pos p = btree_seek(&m->tree, ikey);
+	struct btree_pos p = btree_find_pos(&m->tree, ikey);
 	struct kv_slice key = {NULL, 0};
 	struct memversion *v = NULL;
 
@@ -250,8 +250,6 @@ int memtable_get(struct memtable *m, struct kv_slice ikey, kv_seq max_seq, struc
 		v = btree_value(p);
 	}
 	read_unlock(m, locked);
-	if (!v || !slice_equal(key, ikey))
-		return -KV_E_NOTFOUND;
 	while (v && v->seq > max_seq)
 		v = v->older;
 	if (!v)

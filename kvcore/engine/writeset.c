@@ -226,7 +226,7 @@ static int slot_of(struct writeset *w, struct kv_slice ikey, void ***slot,
 	*slot = btree_find(&w->tree, ikey);
 	if (*slot) {
 		if (w->savepoint_count) /* only the undo log wants it */
-			*tree_key = btree_key(btree_seek(&w->tree, ikey));
+			*tree_key = btree_key(btree_find_pos(&w->tree, ikey));
 		return 0;
 	}
 	copy = arena_copy(&w->arena, ikey);

@@ -13,7 +13,7 @@
 #include "tests/support/test_suite.h"
 
 #define KEYS	600U
-#define KEY_MAX 40U
+#define KEY_MAX 80U
 
 struct key {
 	uint8_t data[KEY_MAX];
@@ -41,9 +41,13 @@ static int key_order(const void *a, const void *b)
 /* Few byte values and long common prefixes make ties of heads likely. */
 static void key_random(struct model *m, struct key *k)
 {
-	static const char *const prefixes[] = {"", "a", "shared/prefix/of/some/len",
-					       "shared/prefix/of/more",
-					       "\xff\xff\xff\xff\xff\xff\xff\xff"};
+	static const char *const prefixes[] = {
+		"",
+		"a",
+		"shared/prefix/of/some/len",
+		"shared/prefix/of/more",
+		"a prefix that is longer than a node keeps a copy of, by far",
+		"\xff\xff\xff\xff\xff\xff\xff\xff"};
 	const char *prefix = prefixes[test_rng_below(&m->rng, KV_ARRAY_COUNT(prefixes))];
 	size_t more = test_rng_below(&m->rng, 12);
 
@@ -158,6 +162,7 @@ static void compare(struct btree *t, struct model *m)
 		struct kv_slice key = slice_of(&m->key[i]);
 		void **slot = btree_find(t, key);
 
+		expect(btree_find_pos(t, key), m, slot ? i : m->count);
 		if ((slot != NULL) != m->key[i].in_tree || (slot && *slot != &m->key[i]))
 			ck_abort_msg("key %zu: found=%d", i, slot != NULL);
 		expect(btree_seek(t, key), m, next_in(m, i));

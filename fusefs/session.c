@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libfuse's loop runs in a thread of its own, so that the first thread is free to
- * wait for signals and to unmount while requests are still served: the kernel
- * writes back what mmap(2) or the write-back cache hold, which a daemon that just
- * stops serving would lose.
+ * Requests are served by other threads (pool.h), so that the first one is free to
+ * wait for signals and to unmount meanwhile: the kernel writes back what mmap(2)
+ * or the write-back cache hold, which a daemon that just stops serving would lose.
  *
  *   session_start -> serving -+- umount(8): ENODEV from /dev/fuse --------> session_wait returns
  *                             +- SIGTERM: unmount() -> the same
  *                             +- SIGTERM, files open: syncfs, detach, stop_serving()
  *
- * SIGUSR2 tells the first thread that the loop has ended, SIGUSR1 interrupts the loop.
+ * SIGUSR2 tells the first thread that serving has ended, SIGUSR1 interrupts a read.
  */
 #include "fusefs/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -60,43 +58,19 @@ static int set_signals(void)
 	return -pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-/* ---- the thread that serves ---- */
+/* ---- the threads that serve ---- */
 
-static int serve(struct session *s)
+static int start_pool(struct session *s)
 {
-	unsigned threads = s->d->opt->threads ? s->d->opt->threads : OPTIONS_THREADS_DEFAULT;
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	int ret;
+	const struct mount_options *opt = s->d->opt;
 
-	if (!config)
-		return -ENOMEM;
-	/* Threads are made when all others are busy, as in an fsync, and then kept. */
-	fuse_loop_cfg_set_max_threads(config, threads);
-	fuse_loop_cfg_set_idle_threads(config, threads);
-	fuse_loop_cfg_set_clone_fd(config, 0);
-	ret = fuse_session_loop_mt(s->fuse, config);
-	fuse_loop_cfg_destroy(config);
-	return ret;
-}
-
-static void *session_thread(void *arg)
-{
-	struct session *s = arg;
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGUSR1);
-	(void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-	s->result = serve(s);
-	atomic_store(&s->ended, true);
-	(void)kill(getpid(), SIGUSR2);
-	return NULL;
+	return pool_start(&s->pool, s->fuse, opt->threads ? opt->threads : OPTIONS_THREADS_DEFAULT,
+			  opt->sync == OPTIONS_ON);
 }
 
 /*
- * Make the loop return although nobody unmounted. The flag is only looked at
- * between requests, and the interruption may come just before the loop sleeps, so
- * it is repeated.
+ * Make the pool end although nobody unmounted. The flag is only looked at between
+ * requests, and the interruption may come just before the read, so it is repeated.
  */
 static void stop_serving(struct session *s)
 {
@@ -106,8 +80,8 @@ static void stop_serving(struct session *s)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
 	fuse_session_exit(s->fuse);
-	while (!atomic_load(&s->ended)) {
-		(void)pthread_kill(s->thread, SIGUSR1);
+	while (!pool_ended(&s->pool)) {
+		pool_interrupt(&s->pool);
 		(void)sigtimedwait(&set, NULL, &pause);
 	}
 }
@@ -221,9 +195,9 @@ int session_start(struct session *s, struct kvfsd *d, const char *program, const
 	err = device_attach(s->fuse);
 	if (err)
 		goto out;
-	err = -pthread_create(&s->thread, NULL, session_thread, s);
+	err = start_pool(s);
 	if (err) {
-		log_error(d->log, "cannot start a thread: %s", strerror(-err));
+		log_error(d->log, "cannot start threads: %s", strerror(-err));
 		goto out;
 	}
 	started = true;
@@ -233,7 +207,7 @@ out:
 		return 0;
 	if (started) {
 		stop_serving(s);
-		(void)pthread_join(s->thread, NULL);
+		(void)!pool_join(&s->pool);
 	}
 	if (mounted)
 		fuse_session_unmount(s->fuse);
@@ -302,9 +276,9 @@ int session_wait(struct session *s)
 {
 	sigset_t set = waited_signals();
 	bool signalled = false;
-	int sig;
+	int sig, err;
 
-	while (!atomic_load(&s->ended)) {
+	while (!pool_ended(&s->pool)) {
 		sig = sigwaitinfo(&set, NULL);
 		if (sig < 0 || sig == SIGUSR2 || signalled)
 			continue;
@@ -312,8 +286,8 @@ int session_wait(struct session *s)
 		log_line(s->d->log, KV_LOG_INFO, "%s: unmounting on %s", s->dir, strsignal(sig));
 		unmount_on_signal(s);
 	}
-	(void)pthread_join(s->thread, NULL);
+	err = pool_join(&s->pool);
 	fuse_session_unmount(s->fuse);
 	fuse_session_destroy(s->fuse);
-	return s->result < 0 ? s->result : 0;
+	return err;
 }

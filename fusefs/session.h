@@ -7,18 +7,15 @@
 #ifndef FUSEFS_SESSION_H
 #define FUSEFS_SESSION_H
 
-#include <pthread.h>
-
 #include "fusefs/op.h"
+#include "fusefs/pool.h"
 
 struct session {
 	struct kvfsd *d;
 	struct fuse_session *fuse;
 	const char *dir; /* absolute, borrowed */
 	uint64_t device; /* st_dev of the mount */
-	pthread_t thread;
-	atomic_bool ended; /* [atomic] the thread serves no more */
-	int result;	   /* of serving; valid once the thread was joined */
+	struct pool pool;
 };
 
 /*

@@ -25,6 +25,8 @@
 #define RETRY_MS      500U
 #define IDLE_MS	      1000U
 #define DAMAGE_IDLE_S 60U
+#define TICK_MS	      250U
+#define IDLE_FLUSH_NS 1000000000ULL
 
 struct background {
 	struct os_thread flusher;
@@ -56,11 +58,12 @@ static void idle(struct kv_db *db, unsigned ms)
 /* Sleep for @ms whatever changes, unless closing. */
 static void back_off(struct kv_db *db, unsigned ms)
 {
-	uint64_t until = os_monotonic_ns(db->env) + (uint64_t)ms * 1000000;
+	uint64_t now = os_monotonic_ns(db->env);
+	uint64_t until = now + (uint64_t)ms * 1000000;
 
 	os_mutex_lock(&db->mu);
-	while (!db->closing && os_monotonic_ns(db->env) < until)
-		os_cond_timedwait(&db->changed, &db->mu, 50);
+	for (; !db->closing && now < until; now = os_monotonic_ns(db->env))
+		os_cond_timedwait(&db->changed, &db->mu, (until - now) / 1000000 + 1);
 	os_mutex_unlock(&db->mu);
 }
 
@@ -158,23 +161,74 @@ static void run_compactor(void *arg)
 	}
 }
 
-/* ---- commit interval --------------------------------------------------------------------- */
+/* ---- commit interval, idle flush ------------------------------------------------------------ */
+
+struct timer {
+	unsigned tick_ms;
+	uint64_t synced_ns; /* when the log was last seen durable */
+	uint64_t idle_ns;   /* since when the log has not grown */
+	uint64_t end;	    /* of the log, as last seen */
+};
+
+static void sync_when_due(struct kv_db *db, struct timer *t, uint64_t now)
+{
+	/* Early by the tick, so that the promise holds between two of them. */
+	uint64_t interval_ns = ((uint64_t)db->options.commit_interval_ms - t->tick_ms) * 1000000;
+	int err;
+
+	if (t->end <= wal_durable_lsn(db->wal)) {
+		t->synced_ns = now;
+		return;
+	}
+	if (now - t->synced_ns < interval_ns)
+		return;
+	err = commit_sync(db, t->end);
+	t->synced_ns = now;
+	if (err)
+		logmsg(db->log, KV_LOG_ERROR, "log: sync failed, now read-only: %s",
+		       kv_strerror(wal_poisoned(db->wal)));
+}
+
+/*
+ * Deletes give space back only when they reach the tables that they hide. A memtable
+ * with range deletes is therefore flushed when nobody writes any more, and any
+ * memtable at the first pause when the volume is nearly full.
+ */
+static void flush_when_idle(struct kv_db *db, struct timer *t, uint64_t now)
+{
+	struct view *v = view_get(db);
+	bool any = !memtable_empty(v->active) && v->frozen_count == 0;
+	bool ranges = any && memtable_has_ranges(v->active);
+	bool due = ranges && now - t->idle_ns >= IDLE_FLUSH_NS;
+
+	view_unref(v);
+	if (!due && any && now != t->idle_ns)
+		due = !space_has_room(db->space, 2 * db->options.memtable_bytes);
+	if (due && commit_rotate(db))
+		logmsg(db->log, KV_LOG_DEBUG, "flush: cannot begin an idle flush");
+}
 
 static void run_timer(void *arg)
 {
 	struct kv_db *db = arg;
+	struct timer t = {
+		.tick_ms = (unsigned)min_u64((db->options.commit_interval_ms + 3) / 4, TICK_MS),
+		.synced_ns = os_monotonic_ns(db->env),
+	};
+	uint64_t now;
 	uint64_t end;
-	int err;
 
 	while (!closing(db)) {
-		back_off(db, db->options.commit_interval_ms);
-		end = wal_end_lsn(db->wal);
-		if (wal_poisoned(db->wal) || end <= wal_durable_lsn(db->wal))
+		back_off(db, t.tick_ms);
+		now = os_monotonic_ns(db->env);
+		if (wal_poisoned(db->wal))
 			continue;
-		err = commit_sync(db, end);
-		if (err)
-			logmsg(db->log, KV_LOG_ERROR, "log: sync failed, now read-only: %s",
-			       kv_strerror(wal_poisoned(db->wal)));
+		end = wal_end_lsn(db->wal);
+		if (end != t.end)
+			t.idle_ns = now;
+		t.end = end;
+		sync_when_due(db, &t, now);
+		flush_when_idle(db, &t, now);
 	}
 }
 

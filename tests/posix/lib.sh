@@ -42,20 +42,20 @@ daemons() {
 	done
 }
 
-# Wait until no daemon of the volume $1 is left, $2 seconds at most (10).
+# Wait until no daemon of the volume $1 is left, $2 seconds at most (60).
 wait_closed() {
 	local i
-	for ((i = 0; i < ${2:-10} * 20; i++)); do
+	for ((i = 0; i < ${2:-60} * 20; i++)); do
 		[ -z "$(daemons "${1:-}")" ] && return 0
 		sleep 0.05
 	done
 	fail "the daemon of ${1:-$tmp} is still there"
 }
 
-# Wait until "$@" succeeds, 10 seconds at most.
+# Wait until "$@" succeeds, 60 seconds at most.
 wait_for() {
 	local i
-	for ((i = 0; i < 200; i++)); do
+	for ((i = 0; i < 1200; i++)); do
 		"$@" && return 0
 		sleep 0.05
 	done
@@ -96,7 +96,7 @@ cleanup() {
 	while read -r m; do
 		umount "$m" 2>/dev/null || umount -l "$m"
 	done < <(awk '{print $2}' /proc/self/mounts | grep -F "$tmp/" | sort -r)
-	for m in 1 2 3 4 5 6 7 8 9 10; do
+	for ((m = 0; m < 150; m++)); do
 		[ -z "$(daemons)" ] && break
 		sleep 0.2
 	done

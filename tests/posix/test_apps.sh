@@ -44,11 +44,8 @@ done
 	seq -f 's = f%g(s);' 30
 	echo 'printf("%d\n", s); return 0; }'
 } >project/main.c
-cat >project/Makefile <<-'EOF'
-	OBJS := $(patsubst %.c,%.o,$(wildcard *.c))
-	prog: $(OBJS)
-		$(CC) -o $@ $^
-EOF
+printf 'OBJS := $(patsubst %%.c,%%.o,$(wildcard *.c))\nprog: $(OBJS)\n\t$(CC) -o $@ $^\n' \
+	>project/Makefile
 make -s -C project -j4
 [ "$(project/prog)" = 465 ] || fail "the compiled program"
 make -s -C project | grep -v 'up to date' && fail "make builds again"

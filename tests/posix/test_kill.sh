@@ -14,6 +14,14 @@ mnt=$tmp/mnt
 mkdir -p "$tmp/ledger"
 make_volume "$vol"
 
+acknowledged() {
+	cat "$tmp"/ledger/* | grep -c ^ack || true
+}
+enough_acknowledged() {
+	[ "$(acknowledged)" -ge 40 ]
+}
+
+total=0
 for ((kill = 1; kill <= kills; kill++)); do
 	mount_volume "$vol" "$mnt" "cache=16M"
 	if [ "$kill" -gt 1 ]; then
@@ -27,10 +35,13 @@ for ((kill = 1; kill <= kills; kill++)); do
 		python3 -B "$KVFS_SRC/tests/posix/kill_writer.py" "$mnt" "$tmp/ledger/life$kill.$w" \
 			"life$kill.$w" $((seed + kill * 10 + w)) &
 	done
+	# At a random moment, but not before there is something to lose.
+	wait_for enough_acknowledged
 	sleep "0.$((RANDOM % 9))$((RANDOM % 10))"
 	# shellcheck disable=SC2046
 	kill -9 $(daemons "$vol")
 	wait
+	total=$((total + $(acknowledged)))
 	umount "$mnt" || fail "umount after kill $kill"
 	wait_closed "$vol"
 	if ((kill % 5 == 0)); then
@@ -41,4 +52,4 @@ mount_volume "$vol" "$mnt"
 python3 -B "$KVFS_SRC/tests/posix/kill_check.py" "$mnt" "$tmp"/ledger/* || fail "last check"
 umount_volume "$mnt" "$vol"
 fsck.kvfs -f -n "$vol" || fail "fsck at the end: $?"
-echo "$kills kills survived"
+echo "$kills kills survived, with $total acknowledged operations"

@@ -108,8 +108,11 @@ static bool may_hold(struct table *t, uint64_t hash)
 
 /* Where a lookup is. */
 struct lookup {
+	struct table *t;
+	struct table_span span;
 	struct kv_slice ikey;
 	kv_seq max_seq;
+	bool at_end;  /* every entry of the leaf is before (ikey, max_seq) */
 	bool goes_on; /* the next leaf begins with a version of ikey: */
 	kv_seq next_seq;
 	kv_seq seq; /* what was found */
@@ -128,15 +131,37 @@ static void look_ahead(const struct page *p, uint32_t i, struct lookup *l)
 	l->next_seq = c.seq;
 }
 
+/* To the leaf responsible for (ikey, max_seq). */
+static int find_leaf(struct lookup *l, bool ahead, struct page_ref *leaf)
+{
+	struct page_ref ref = l->t->meta.root;
+	struct table_page page = {0};
+	uint32_t i;
+	int err;
+
+	for (uint32_t height = l->t->meta.height; height > 1; height--) {
+		err = table_use_page(l->t, &ref, height, false, &l->span, &page);
+		if (err)
+			return err;
+		i = page_find_child(&page.view, l->ikey, l->max_seq);
+		page_get_child(&page.view, i, &ref);
+		if (ahead)
+			look_ahead(&page.view, i, l);
+		table_drop_page(l->t, &page);
+	}
+	*leaf = ref;
+	return 0;
+}
+
 static int look_in_leaf(const struct page *p, struct lookup *l, struct kv_buf *value)
 {
 	uint32_t i = page_lower_bound(p, l->ikey, l->max_seq);
 	struct page_cell c;
 	int err;
 
-	if (i == p->count)
+	l->at_end = i == p->count;
+	if (l->at_end)
 		return -KV_E_NOTFOUND;
-	l->goes_on = false; /* whatever this is, it stands before the next leaf */
 	page_get_cell(p, i, &c);
 	if (!page_key_equals(p, i, &c, l->ikey))
 		return -KV_E_NOTFOUND;
@@ -148,47 +173,50 @@ static int look_in_leaf(const struct page *p, struct lookup *l, struct kv_buf *v
 	return 0;
 }
 
-static int look_once(struct table *t, struct lookup *l, struct table_span *span,
-		     struct kv_buf *value)
+static int look_once(struct lookup *l, struct kv_buf *value)
 {
-	struct page_ref ref = t->meta.root;
 	struct table_page page = {0};
-	uint32_t height = t->meta.height, i;
+	struct page_ref ref;
 	int err;
 
-	l->goes_on = false;
-	for (; height > 1; height--) {
-		err = table_use_page(t, &ref, height, false, span, &page);
-		if (err)
-			return err;
-		i = page_find_child(&page.view, l->ikey, l->max_seq);
-		page_get_child(&page.view, i, &ref);
-		look_ahead(&page.view, i, l);
-		table_drop_page(t, &page);
-	}
-	err = table_use_page(t, &ref, height, false, span, &page);
+	err = find_leaf(l, false, &ref);
+	if (err)
+		return err;
+	err = table_use_page(l->t, &ref, 1, false, &l->span, &page);
 	if (err)
 		return err;
 	err = look_in_leaf(&page.view, l, value);
-	table_drop_page(t, &page);
+	table_drop_page(l->t, &page);
 	return err;
+}
+
+/* The leaf held nothing behind (ikey, max_seq): is the next version the next leaf's first? */
+static int look_further(struct lookup *l, struct kv_buf *value)
+{
+	struct page_ref ref;
+	int err;
+
+	err = find_leaf(l, true, &ref);
+	if (err)
+		return err;
+	if (!l->goes_on || l->next_seq >= l->max_seq)
+		return -KV_E_NOTFOUND;
+	l->max_seq = l->next_seq;
+	return look_once(l, value);
 }
 
 int table_get(struct table *t, struct kv_slice ikey, uint64_t hash, kv_seq max_seq, kv_seq *seq,
 	      enum entry_kind *kind, struct kv_buf *value)
 {
-	struct lookup l = {.ikey = ikey, .max_seq = max_seq};
-	struct table_span span = {0};
+	struct lookup l = {.t = t, .ikey = ikey, .max_seq = max_seq};
 	int err;
 
 	if (t->meta.height == 0 || !may_hold(t, hash))
 		return -KV_E_NOTFOUND;
-	err = look_once(t, &l, &span, value);
-	if (err == -KV_E_NOTFOUND && l.goes_on && l.next_seq < max_seq) {
-		l.max_seq = l.next_seq;
-		err = look_once(t, &l, &span, value);
-	}
-	table_span_fini(&span);
+	err = look_once(&l, value);
+	if (err == -KV_E_NOTFOUND && l.at_end)
+		err = look_further(&l, value);
+	table_span_fini(&l.span);
 	if (err)
 		return err;
 	*seq = l.seq;

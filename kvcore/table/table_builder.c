@@ -23,6 +23,8 @@
 /* The page size is a wish; within this a page cannot outgrow PAGE_RAW_MAX. */
 #define PAGE_SIZE_MIN 1024U
 #define PAGE_SIZE_MAX (128U * 1024)
+/* Inner pages are larger than small leaves: fewer levels, each a step of every lookup. */
+#define INNER_SIZE 16384U
 
 /* An entry of the leaf in the making; its key and value lie behind each other in bytes. */
 struct pending {
@@ -324,6 +326,7 @@ uint64_t table_builder_entries(const struct table_builder *b)
 
 static int put_tree(struct table_builder *b)
 {
+	uint64_t inner_size = max_u64(b->page_size, min_u64(4ULL * b->page_size, INNER_SIZE));
 	int err;
 
 	if (b->meta.entry_count == 0)
@@ -331,7 +334,7 @@ static int put_tree(struct table_builder *b)
 	err = flush_leaf(b);
 	if (err)
 		return err;
-	err = table_index_build(&b->index, &b->writer, b->page_size, &b->meta.root,
+	err = table_index_build(&b->index, &b->writer, (uint32_t)inner_size, &b->meta.root,
 				&b->meta.height);
 	if (err)
 		return err;

@@ -3,8 +3,9 @@
  * Visiting every page of a table for verify and repair. Nothing goes through
  * the cache, and a damaged page costs its subtree only. Each page is held to the
  * bounds that its parent's separators give it, so whole leaves come in order.
- * The pages of a sound table do not share bytes: a walk that has seen more bytes than
- * the table has is going round in a forged one, and every further page is damage.
+ * This also ends the walk of a forged table: the bounds of two places are
+ * disjoint or one is above the other, no page is empty, and children lie before
+ * their parents, so no page is sound in two places.
  */
 #include "kvcore/table/table.h"
 
@@ -26,7 +27,6 @@ struct walker {
 	struct table_source source;
 	const struct table_walk *walk;
 	struct table_span span;
-	uint64_t bytes_left;
 };
 
 static int visit(struct walker *w, const struct page_ref *ref, uint32_t height,
@@ -36,14 +36,6 @@ static int visit(struct walker *w, const struct page_ref *ref, uint32_t height,
 static bool is_damage(int err)
 {
 	return err == -KV_E_CORRUPT || err == -KV_E_CHECKSUM || err == -EIO;
-}
-
-static int read_page(struct walker *w, const struct page_ref *ref, uint32_t height, uint8_t **out)
-{
-	if (ref->stored_len > w->bytes_left)
-		return -KV_E_CORRUPT;
-	w->bytes_left -= ref->stored_len;
-	return table_read_page(&w->source, ref, height, &w->span, out);
 }
 
 /* Is (key, seq) before the bound? */
@@ -148,7 +140,7 @@ static int visit(struct walker *w, const struct page_ref *ref, uint32_t height,
 	struct page p;
 	int err, damage;
 
-	err = read_page(w, ref, height, &raw);
+	err = table_read_page(&w->source, ref, height, &w->span, &raw);
 	if (!err) {
 		p = page_view(raw, ref->raw_len);
 		err = check_bounds(&p, from, to);
@@ -178,7 +170,7 @@ static int visit_single(struct walker *w, const struct page_ref *ref, uint32_t h
 
 	if (ref->stored_len == 0)
 		return 0;
-	err = read_page(w, ref, height, &raw);
+	err = table_read_page(&w->source, ref, height, &w->span, &raw);
 	if (!err && height == TABLE_HEIGHT_RANGES)
 		err = range_page_decode(kv_slice_of(raw, ref->raw_len), &ranges);
 	range_set_free(ranges);
@@ -195,7 +187,6 @@ int table_walk(const struct table_env *env, const struct table_meta *meta,
 	struct walker w = {
 		.source = {.env = env, .meta = meta, .bounds = false},
 		.walk = walk,
-		.bytes_left = meta->stored_bytes,
 	};
 	int err;
 

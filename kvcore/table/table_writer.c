@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Extents are asked for in small steps, so that a small table on a nearly full
- * volume takes what it needs; as their number nears TABLE_EXTENTS_MAX, steps and
- * the least size that is accepted grow, so that a table never fails for having
- * too many unless free space is in crumbs.
+ * volume takes what it needs; the more there are, the larger the steps, so that
+ * TABLE_EXTENTS_MAX is no limit but where free space is in crumbs: then it is
+ * -KV_E_NOSPACE, and a smaller table may still fit.
  */
 #include "kvcore/table/table_writer.h"
 
@@ -28,15 +28,6 @@ void table_writer_fini(struct table_writer *w)
 	kv_buf_free(&w->compressed);
 }
 
-static uint64_t least_extent(uint32_t extent_count)
-{
-	if (extent_count < TABLE_EXTENTS_MAX / 4)
-		return FORMAT_BLOCK;
-	if (extent_count < TABLE_EXTENTS_MAX / 4 * 3)
-		return EXTENT_STEP / 16;
-	return EXTENT_STEP;
-}
-
 static int next_extent(struct table_writer *w)
 {
 	uint64_t want = (uint64_t)EXTENT_STEP << w->extent_count / STEPS_TO_DOUBLE;
@@ -44,7 +35,7 @@ static int next_extent(struct table_writer *w)
 	struct extent e;
 	int err;
 
-	err = space_alloc(w->env->space, w->class, want, least_extent(w->extent_count), &e);
+	err = space_alloc(w->env->space, w->class, want, FORMAT_BLOCK, &e);
 	if (err)
 		return err;
 	if (last && last->off + last->len == e.off) {

@@ -27,13 +27,17 @@ install(TARGETS kvcore kvfs_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
 install(DIRECTORY kvcore/include/kvcore DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES fusefs/model/kvfs.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kvfs)
+# Relative to the .pc file, so that it is right for any --prefix given to cmake --install.
+file(RELATIVE_PATH KVFS_PC_TO_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 foreach(lib kvcore kvfs)
 	configure_file(cmake/${lib}.pc.in ${CMAKE_BINARY_DIR}/${lib}.pc @ONLY)
 	install(FILES ${CMAKE_BINARY_DIR}/${lib}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endforeach()
 
-file(GLOB man8 CONFIGURE_DEPENDS docs/man/*.8)
-install(FILES ${man8} DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
+foreach(section 5 8)
+	file(GLOB pages CONFIGURE_DEPENDS docs/man/*.${section})
+	install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
+endforeach()
 install(FILES cmake/kvfs.bash-completion
 	DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME kvfs)
 foreach(program mkfs.kvfs fsck.kvfs mount.kvfs)

@@ -248,6 +248,7 @@ static int get_policy(struct kv_db *db, struct compaction_policy *out)
 
 	if (err)
 		return err;
+	out->table_bytes = db->table_bytes ? db->table_bytes : OUTPUT_TABLE_BYTES;
 	out->oldest = gc.live[0];
 	out->keep_all = gc.keep_all;
 	out->idle = os_monotonic_ns(db->env) - flushed >= IDLE_NS;
@@ -314,14 +315,15 @@ int compaction_full(struct kv_db *db, const struct kv_progress *progress)
 	struct full full = {.progress = progress, .total = all_bytes(db)};
 	kv_seq seq = snapshots_visible(db->snapshots);
 	uint64_t after_id = versions_new_table_id(db->versions);
+	struct compaction_policy policy;
 	struct compaction_job job;
-	int err;
+	int err = get_policy(db, &policy);
 
-	do {
+	while (!err) {
 		err = poll_stop(db, &full);
 		if (err)
 			break;
-		err = compaction_pick_full(db->versions, seq, after_id, &job);
+		err = compaction_pick_full(db->versions, &policy, seq, after_id, &job);
 		if (err == -KV_E_BUSY) {
 			wait_for_others(db);
 			err = 0;
@@ -329,6 +331,6 @@ int compaction_full(struct kv_db *db, const struct kv_progress *progress)
 			full.done += job.bytes;
 			err = run_job(db, &job, &full);
 		}
-	} while (!err);
+	}
 	return err == -KV_E_NOTFOUND ? 0 : err;
 }

@@ -23,9 +23,9 @@
 
 #define PICK_ATTEMPTS	   8U
 #define SCORE_ONE	   1000U
-#define GRANDPARENT_BYTES  (10 * 32ULL * 1024 * 1024) /* that a moved table may overlap */
-#define REWRITE_BYTES	   (64ULL * 1024 * 1024)      /* of one step in the last level */
-#define DENSE_DELETES_PART 4U			      /* a quarter of the entries */
+#define GRANDPARENT_TABLES 10U /* that a moved table may overlap */
+#define REWRITE_TABLES	   2U  /* of one step in the last level */
+#define DENSE_DELETES_PART 4U  /* a quarter of the entries */
 
 struct span {
 	struct kv_slice first, last;
@@ -75,13 +75,14 @@ static bool full_of_deletes(const struct table_meta *m)
 
 /* ---- shape and debt ------------------------------------------------------------- */
 
-void compaction_pick_shape(const struct version *v, struct compaction_shape *out)
+void compaction_pick_shape(const struct version *v, uint64_t table_bytes,
+			   struct compaction_shape *out)
 {
 	struct compaction_shape s = {.base = COMPACTION_LAST};
 	uint64_t bytes = v->level[COMPACTION_LAST].bytes;
 
 	s.target[COMPACTION_LAST] = UINT64_MAX;
-	while (s.base > 1 && bytes / COMPACTION_FANOUT >= COMPACTION_BASE_BYTES) {
+	while (s.base > 1 && bytes / COMPACTION_FANOUT >= table_bytes) {
 		bytes /= COMPACTION_FANOUT;
 		s.base--;
 		s.target[s.base] = bytes;
@@ -205,7 +206,8 @@ static bool can_move(const struct compaction_job *job, const struct compaction_p
 		if (has_droppable_deletes(v, policy, m, job->out_level))
 			return false;
 		if (job->out_level < COMPACTION_LAST &&
-		    overlap_bytes(&v->level[job->out_level + 1], &s) > GRANDPARENT_BYTES)
+		    overlap_bytes(&v->level[job->out_level + 1], &s) >
+			    GRANDPARENT_TABLES * policy->table_bytes)
 			return false;
 	}
 	return true;
@@ -447,7 +449,7 @@ unsigned compaction_pick_debt(struct versions *vs, const struct version *v,
 	struct choice c;
 	unsigned debt = 0;
 
-	compaction_pick_shape(v, &shape);
+	compaction_pick_shape(v, policy->table_bytes, &shape);
 	for (unsigned n = 0; n < KV_LEVELS; n++) {
 		unsigned d = score_debt(level_score(v, &shape, n, from), n);
 
@@ -469,7 +471,7 @@ int compaction_pick(struct versions *vs, const struct compaction_policy *policy,
 		struct compaction_shape shape;
 		struct choice c;
 
-		compaction_pick_shape(v, &shape);
+		compaction_pick_shape(v, policy->table_bytes, &shape);
 		if (choose_by_size(vs, v, &shape, &c) ||
 		    choose_by_deletes(vs, v, policy, &shape, &c))
 			err = make_job(vs, v, &c, policy, out);
@@ -507,14 +509,14 @@ static int choose_full_level(struct versions *vs, const struct version *v, unsig
 
 /* Neighbours in the last level that have not been rewritten yet. */
 static int choose_full_last(struct versions *vs, const struct version *v, uint64_t after_id,
-			    struct choice *c)
+			    uint64_t max_bytes, struct choice *c)
 {
 	const struct version_level *l = &v->level[COMPACTION_LAST];
 	int err = -KV_E_NOTFOUND;
 	uint64_t bytes = 0;
 
 	*c = (struct choice){COMPACTION_LAST, COMPACTION_LAST, 0, 0};
-	for (size_t i = 0; i < l->count && bytes < REWRITE_BYTES; i++) {
+	for (size_t i = 0; i < l->count && bytes < max_bytes; i++) {
 		const struct table_meta *m = meta_at(l, i);
 		enum version_claim claim = versions_claim_of(vs, m->id);
 
@@ -532,7 +534,8 @@ static int choose_full_last(struct versions *vs, const struct version *v, uint64
 	return c->count ? 0 : err;
 }
 
-static int choose_full(struct versions *vs, const struct version *v, kv_seq seq, uint64_t after_id,
+static int choose_full(struct versions *vs, const struct version *v,
+		       const struct compaction_policy *policy, kv_seq seq, uint64_t after_id,
 		       struct choice *c)
 {
 	size_t from = level0_from(vs, v);
@@ -543,21 +546,23 @@ static int choose_full(struct versions *vs, const struct version *v, kv_seq seq,
 	for (size_t i = from; i < v->level[0].count; i++)
 		old = old || meta_at(&v->level[0], i)->seq_min <= seq;
 	if (old) {
-		compaction_pick_shape(v, &shape);
+		compaction_pick_shape(v, policy->table_bytes, &shape);
 		choose_level0(v, &shape, from, c);
 		return level0_free(vs, v, from) ? 0 : -KV_E_BUSY;
 	}
 	for (unsigned n = 1; n < COMPACTION_LAST && err == -KV_E_NOTFOUND; n++)
 		err = choose_full_level(vs, v, n, seq, c);
-	return err == -KV_E_NOTFOUND ? choose_full_last(vs, v, after_id, c) : err;
+	if (err != -KV_E_NOTFOUND)
+		return err;
+	return choose_full_last(vs, v, after_id, REWRITE_TABLES * policy->table_bytes, c);
 }
 
-int compaction_pick_full(struct versions *vs, kv_seq seq, uint64_t after_id,
-			 struct compaction_job *out)
+int compaction_pick_full(struct versions *vs, const struct compaction_policy *policy, kv_seq seq,
+			 uint64_t after_id, struct compaction_job *out)
 {
 	struct version *v = versions_current(vs);
 	struct choice c;
-	int err = choose_full(vs, v, seq, after_id, &c);
+	int err = choose_full(vs, v, policy, seq, after_id, &c);
 
 	if (!err)
 		err = make_job(vs, v, &c, NULL, out);

@@ -13,11 +13,10 @@
 
 #include "kvcore/engine/version.h"
 
-#define COMPACTION_FANOUT     8U
-#define COMPACTION_BASE_BYTES (32ULL * 1024 * 1024) /* a level smaller than this is skipped */
-#define COMPACTION_L0_START   4U		    /* sorted runs in level 0: there is work */
-#define COMPACTION_L0_STOP    20U		    /* writers should be stopped */
-#define COMPACTION_LAST	      (KV_LEVELS - 1)
+#define COMPACTION_FANOUT   8U
+#define COMPACTION_L0_START 4U	/* sorted runs in level 0: there is work */
+#define COMPACTION_L0_STOP  20U /* writers should be stopped */
+#define COMPACTION_LAST	    (KV_LEVELS - 1)
 
 struct compaction_job {
 	struct version *version; /* referenced */
@@ -32,10 +31,10 @@ struct compaction_job {
 	uint64_t bytes; /* stored, of the inputs */
 };
 
-/* What decides about deletes. */
 struct compaction_policy {
-	kv_seq oldest; /* live snapshot */
-	bool keep_all;
+	uint64_t table_bytes; /* of a full table; a level that would hold less is skipped */
+	kv_seq oldest;	      /* live snapshot; deletes that it sees may be dropped */
+	bool keep_all;	      /* nothing may be dropped */
 	bool idle; /* no flush for a while: level 0 may be compacted for its deletes alone */
 };
 
@@ -44,7 +43,8 @@ struct compaction_shape {
 	uint64_t target[KV_LEVELS]; /* 0: it should be empty */
 	unsigned base;
 };
-void compaction_pick_shape(const struct version *v, struct compaction_shape *out);
+void compaction_pick_shape(const struct version *v, uint64_t table_bytes,
+			   struct compaction_shape *out);
 
 /* See compaction_debt(). */
 unsigned compaction_pick_debt(struct versions *vs, const struct version *v,
@@ -62,8 +62,8 @@ int compaction_pick(struct versions *vs, const struct compaction_policy *policy,
  * level with ids above @after_id.
  * Return: as above; -KV_E_BUSY: other compactions have what is left.
  */
-int compaction_pick_full(struct versions *vs, kv_seq seq, uint64_t after_id,
-			 struct compaction_job *out) KV_MUST_CHECK;
+int compaction_pick_full(struct versions *vs, const struct compaction_policy *policy, kv_seq seq,
+			 uint64_t after_id, struct compaction_job *out) KV_MUST_CHECK;
 
 /* @damaged: the inputs could not be read; they are not picked again. */
 void compaction_job_fini(struct compaction_job *job, bool damaged);

@@ -18,7 +18,6 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
 
-#define OUTPUT_TABLE_BYTES	  (32ULL * 1024 * 1024)
 #define OUTPUT_GRANDPARENT_TABLES 10U
 
 /* What happened to one segment's references. */

@@ -16,6 +16,8 @@
 #include "kvcore/engine/gc.h"
 #include "kvcore/engine/values.h"
 
+#define OUTPUT_TABLE_BYTES (32ULL * 1024 * 1024)
+
 struct output_options { /* all borrowed until output_free() */
 	const struct table_env *tables;
 	struct versions *versions;
@@ -29,7 +31,7 @@ struct output_options { /* all borrowed until output_free() */
 	/* Flush: every reference comes from a memtable, where it was pending. Otherwise it
 	 * comes from a table, where it was live, and may be moved to another segment. */
 	bool flush;
-	uint64_t table_bytes; /* of a finished table, about; 0: 32 MiB */
+	uint64_t table_bytes; /* of a finished table, about; 0: OUTPUT_TABLE_BYTES */
 };
 
 struct output;

@@ -12,10 +12,10 @@
 #include "kvcore/base/base.h"
 #include "tests/support/engine_fixture.h"
 
-#define KEYS	   150U
+#define KEYS	   250U
 #define HELD_MAX   6U
 #define LARGE	   2000U
-#define TABLE_SIZE (6U * 1024)
+#define TABLE_SIZE 1024U
 
 /* What a key held from a seq on. */
 struct change {
@@ -401,6 +401,22 @@ static void check_compact(struct world *w)
 	version_unref(v);
 }
 
+/* What idle time leaves: no range deletes, and no table with many deletes. */
+static void check_few_deletes(struct world *w)
+{
+	struct version *v = versions_current(w->f.db.versions);
+
+	for (unsigned n = 0; n < KV_LEVELS; n++) {
+		for (size_t i = 0; i < v->level[n].count; i++) {
+			const struct table_meta *m = table_get_meta(v->level[n].tables[i]);
+
+			ck_assert_uint_eq(m->range_count, 0);
+			ck_assert_uint_le(m->delete_count, m->entry_count / 4);
+		}
+	}
+	version_unref(v);
+}
+
 START_TEST(test_every_snapshot_reads_the_same_through_flush_and_compaction)
 {
 	for (unsigned round = 0; round < 6; round++) {
@@ -441,9 +457,39 @@ START_TEST(test_idle_time_brings_all_deletes_to_an_end)
 	ck_assert_int_eq(compact(&w, 1000), 0);
 	ck_assert_uint_eq(compaction_debt(&w.f.db), 0);
 	check_all(&w);
-	check_compact(&w); /* nothing is left */
+	check_few_deletes(&w);
 	ck_assert_int_eq(values_recovered(w.f.db.values), 0);
 	ck_assert_int_eq(values_reap(w.f.db.values), 0);
+	world_free(&w);
+}
+END_TEST
+
+/* Deletes that a snapshot kept reach the last level, and go once it is released. */
+START_TEST(test_deletes_go_when_the_last_snapshot_is_released)
+{
+	struct world w;
+
+	world_make(&w, "released", 24U << 20);
+	for (unsigned i = 0; i < 8; i++) {
+		write_some(&w, 100);
+		ck_assert_int_eq(flush(&w), 0);
+	}
+	ck_assert_int_eq(compact(&w, 1000), 0);
+	ck_assert_int_eq(snapshots_acquire(w.f.db.snapshots, &w.held[w.held_count++]), 0);
+	for (unsigned key = 0; key < KEYS; key += 2)
+		delete (&w, key);
+	delete_range(&w, 5, 50);
+	snapshots_publish(w.f.db.snapshots, w.seq);
+	ck_assert_int_eq(flush(&w), 0);
+	ck_assert_int_eq(compact(&w, 1000), 0);
+	ck_assert_uint_eq(compaction_debt(&w.f.db), 0);
+	check_all(&w);
+	snapshots_release(w.f.db.snapshots, w.held[--w.held_count]);
+	ck_assert_uint_gt(compaction_debt(&w.f.db), 0);
+	ck_assert_int_eq(compact(&w, 1000), 0);
+	ck_assert_uint_eq(compaction_debt(&w.f.db), 0);
+	check_all(&w);
+	check_few_deletes(&w);
 	world_free(&w);
 }
 END_TEST
@@ -468,7 +514,8 @@ START_TEST(test_mostly_dead_segments_are_emptied)
 		reopen(&w);
 	}
 	ck_assert_int_eq(values_reap(w.f.db.values), 0);
-	write_some(&w, 1);
+	delete(&w, 0);
+	snapshots_publish(w.f.db.snapshots, w.seq);
 	ck_assert_int_eq(flush(&w), 0); /* the edit that frees the tails */
 	values_get_stat(w.f.db.values, &after);
 	ck_assert_uint_gt(after.live_bytes, 0);
@@ -660,6 +707,7 @@ static void crash_round(struct world *w)
 	}
 	start(w);
 	ck_assert_int_eq(values_recovered(w->f.db.values), 0);
+	ck_assert_int_eq(values_reap(w->f.db.values), 0);
 	check_all(w);
 }
 
@@ -698,7 +746,7 @@ START_TEST(test_levels_follow_from_the_size_of_the_last)
 		struct compaction_shape s;
 
 		v.level[COMPACTION_LAST].bytes = cases[i].bytes;
-		compaction_pick_shape(&v, &s);
+		compaction_pick_shape(&v, 32U << 20, &s);
 		ck_assert_uint_eq(s.base, cases[i].base);
 		for (unsigned n = s.base; n < COMPACTION_LAST; n++)
 			ck_assert_uint_eq(
@@ -741,6 +789,7 @@ int main(void)
 	const TTest *const tests[] = {
 		test_every_snapshot_reads_the_same_through_flush_and_compaction,
 		test_idle_time_brings_all_deletes_to_an_end,
+		test_deletes_go_when_the_last_snapshot_is_released,
 		test_mostly_dead_segments_are_emptied,
 		test_sequential_data_is_moved_and_not_rewritten,
 		test_an_interrupted_compaction_leaves_everything_as_it_was,

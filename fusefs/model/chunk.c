@@ -15,7 +15,7 @@
 #include "kvcore/base/buf.h"
 
 #define CHUNK_GAP_MAX	 4096U /* zeros that a new base may begin with */
-#define CHUNK_FEW	 4U    /* chunks that are deleted one by one */
+#define CHUNK_FEW	 64U   /* chunks that are deleted one by one */
 #define CHUNK_STAMP_LAST UINT32_MAX
 
 void chunk_key(uint64_t id, uint64_t chunk, uint32_t stamp, struct model_key *out)
@@ -308,11 +308,48 @@ static int chunk_count(struct kv_txn *txn, uint64_t id, uint64_t from, uint64_t 
 	return 0;
 }
 
+/*
+ * Delete the keys of the chunks [from, to), of which @count exist. A range delete is one key, but
+ * every later read near it pays, so few are deleted one by one.
+ */
+static int chunk_delete(struct kv_txn *txn, uint64_t id, uint64_t from, uint64_t to, uint64_t count)
+{
+	struct model_key key, upper;
+	struct kv_iter *it;
+	int err;
+
+	if (!count)
+		return 0;
+	if (count > CHUNK_FEW) {
+		chunk_key(id, from, 0, &key);
+		chunk_key(id, to, 0, &upper);
+		return kv_txn_delete_range(txn, MODEL_DATA, model_key_slice(&key),
+					   model_key_slice(&upper));
+	}
+	err = chunk_iter_open(txn, id, from, to, &it);
+	if (err)
+		return err;
+	err = kv_iter_first(it);
+	while (!err) {
+		/* A copy: the key moves with the iterator, and the delete may touch it. */
+		key.len = kv_iter_key(it).len;
+		if (key.len > sizeof(key.b)) {
+			err = -KV_E_CORRUPT;
+			break;
+		}
+		memcpy(key.b, kv_iter_key(it).data, key.len);
+		err = kv_txn_delete(txn, MODEL_DATA, model_key_slice(&key));
+		if (!err)
+			err = kv_iter_next(it);
+	}
+	kv_iter_close(it);
+	return err == -KV_E_NOTFOUND ? 0 : err;
+}
+
 /* Take the chunks [from, to) away, keeping r->chunks right at the least cost. */
 static int chunk_drop(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to)
 {
 	uint64_t span = chunk_span(r->size), before = 0, after = 0, inside;
-	struct model_key lower, upper;
 	int err;
 
 	to = min_u64(to, span);
@@ -336,13 +373,8 @@ static int chunk_drop(struct kv_txn *txn, struct inode *r, uint64_t from, uint64
 	}
 	if (inside > r->chunks)
 		return -KV_E_CORRUPT;
-	if (!inside)
-		return 0;
 	r->chunks -= inside;
-	chunk_key(r->id, from, 0, &lower);
-	chunk_key(r->id, to, 0, &upper);
-	return kv_txn_delete_range(txn, MODEL_DATA, model_key_slice(&lower),
-				   model_key_slice(&upper));
+	return chunk_delete(txn, r->id, from, to, inside);
 }
 
 /* Bytes of one chunk from @from to @to become zeros, if it exists. */
@@ -399,36 +431,7 @@ int chunk_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to)
 
 int chunk_remove_all(struct kv_txn *txn, const struct inode *r)
 {
-	struct model_key lower, upper;
-	struct kv_iter *it;
-	int err;
-
-	if (!r->chunks)
-		return 0;
-	if (r->chunks > CHUNK_FEW) {
-		chunk_key(r->id, 0, 0, &lower);
-		chunk_key(r->id + 1, 0, 0, &upper);
-		return kv_txn_delete_range(txn, MODEL_DATA, model_key_slice(&lower),
-					   model_key_slice(&upper));
-	}
-	err = chunk_iter_open(txn, r->id, 0, chunk_span(KVFS_FILE_MAX) + 1, &it);
-	if (err)
-		return err;
-	err = kv_iter_first(it);
-	while (!err) {
-		/* A copy: the key moves with the iterator, and the delete may touch it. */
-		lower.len = kv_iter_key(it).len;
-		if (lower.len > sizeof(lower.b)) {
-			err = -KV_E_CORRUPT;
-			break;
-		}
-		memcpy(lower.b, kv_iter_key(it).data, lower.len);
-		err = kv_txn_delete(txn, MODEL_DATA, model_key_slice(&lower));
-		if (!err)
-			err = kv_iter_next(it);
-	}
-	kv_iter_close(it);
-	return err == -KV_E_NOTFOUND ? 0 : err;
+	return chunk_delete(txn, r->id, 0, chunk_span(KVFS_FILE_MAX) + 1, r->chunks);
 }
 
 int chunk_seek(struct kv_txn *txn, const struct inode *r, uint64_t off, bool data, uint64_t *out)

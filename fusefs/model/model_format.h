@@ -34,7 +34,7 @@ enum model_keyspace {
 #define MODEL_XATTRS_MAX      2048U  /* all attributes kept in the record */
 #define MODEL_XATTR_VALUE_MAX 1024U  /* one value kept in the record */
 #define MODEL_CHUNK	      65536U /* of file contents */
-#define MODEL_PATCHES_MAX     16U    /* patches of a chunk before they are folded */
+#define MODEL_PATCHES_MAX     64U    /* patches of a chunk before they are folded */
 #define MODEL_PATCH_SUM_MAX   32768U /* their bytes in all */
 #define MODEL_PATCH_MAX	      16384U /* bytes of one patch, exclusive */
 #define MODEL_RECORD_MAX      8192U

@@ -6,6 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 
 command -v cmake >/dev/null || skip "needs cmake"
+command -v groff >/dev/null || skip "needs groff (tools/packages-test)"
 cache=$KVFS_BUILD/CMakeCache.txt
 [ -f "$cache" ] || fail "$KVFS_BUILD is not a build directory"
 ninja=$(sed -n 's/^CMAKE_MAKE_PROGRAM:[A-Z]*=//p' "$cache")
@@ -53,11 +54,9 @@ completed() {
 
 # ---- manual pages ----
 for page in "$prefix"/share/man/man?/*; do
-	if command -v groff >/dev/null; then
-		groff -ww -man -Tutf8 "$page" 2>"$tmp/err" >"$tmp/page" || fail "$page: $(cat "$tmp/err")"
-		[ ! -s "$tmp/err" ] || fail "$page: $(cat "$tmp/err")"
-		[ "$(wc -l <"$tmp/page")" -gt 30 ] || fail "$page is nearly empty"
-	fi
+	groff -ww -man -Tutf8 "$page" 2>"$tmp/err" >"$tmp/page" || fail "$page: $(cat "$tmp/err")"
+	[ ! -s "$tmp/err" ] || fail "$page: $(cat "$tmp/err")"
+	[ "$(wc -l <"$tmp/page")" -gt 30 ] || fail "$page is nearly empty"
 	for section in NAME DESCRIPTION "SEE ALSO"; do
 		grep -q "^\.SH \"*$section" "$page" || fail "$page has no section $section"
 	done

@@ -42,6 +42,7 @@ done
 	echo '#include <stdio.h>'
 	echo 'int main(void) { int s = 0;'
 	seq -f 's = f%g(s);' 30
+	# shellcheck disable=SC2028 # for the compiler
 	echo 'printf("%d\n", s); return 0; }'
 } >project/main.c
 printf 'OBJS := $(patsubst %%.c,%%.o,$(wildcard *.c))\nprog: $(OBJS)\n\t$(CC) -o $@ $^\n' \

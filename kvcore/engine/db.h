@@ -94,8 +94,8 @@ struct kv_db {
 
 	uint64_t table_bytes;		/* [const] of tables written; 0: the default; for tests */
 	_Atomic uint64_t last_flush_ns; /* monotonic; compaction does idle work a while after it */
-	_Atomic unsigned handles; /* open transactions, batches and snapshot handles */
-	struct counters counters; /* [atomic] */
+	_Atomic unsigned handles;	/* open transactions, batches and snapshot handles */
+	struct counters counters;	/* [atomic] */
 };
 
 /* view.c */

@@ -13,8 +13,9 @@
 
 enum compress_algo { /* stored in the superblock; never renumbered */
 		     COMPRESS_NONE = 0,
-		     COMPRESS_SNAPPY = 1, /* https://github.com/google/snappy/blob/main/format_description.txt
-					   */
+		     COMPRESS_SNAPPY =
+			     1, /* https://github.com/google/snappy/blob/main/format_description.txt
+				 */
 };
 
 int compress_algo_by_name(const char *name, enum compress_algo *out) KV_MUST_CHECK;

@@ -9,7 +9,7 @@ import re
 import sys
 
 FILE_LINES = 600
-HEADER_LINES = 150
+TEST_FILE_LINES = 1000  # a test file is read case by case
 # Headers that are an interface to users, or one table, may be longer.
 LONG_HEADERS = {
     "kvcore/include/kvcore/kvcore.h",
@@ -17,7 +17,7 @@ LONG_HEADERS = {
     "fusefs/model/kvfs.h",
 }
 LONG_HEADER_LINES = 520
-INTERNAL_HEADER_LINES = 220
+INTERNAL_HEADER_LINES = 260
 BANNED = re.compile(r"\b(strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|strtok)\s*\(")
 HOST_IO = re.compile(
     r"(?<![>.\w])(open|openat|pread|pwrite|preadv|pwritev|fsync|fdatasync|fallocate|ftruncate|"
@@ -34,7 +34,7 @@ def check_file(root, path):
     with open(os.path.join(root, path), encoding="utf-8") as source:
         text = source.read()
     lines = text.count("\n")
-    limit = FILE_LINES
+    limit = TEST_FILE_LINES if path.startswith("tests/") else FILE_LINES
     if path.endswith(".h"):
         limit = LONG_HEADER_LINES if path in LONG_HEADERS else INTERNAL_HEADER_LINES
     if lines > limit:
@@ -44,7 +44,7 @@ def check_file(root, path):
     code = strip_comments(text)
     for number, line in enumerate(code.split("\n"), 1):
         where = f"{path}:{number}"
-        if BANNED.search(line):
+        if BANNED.search(line) and not path.startswith("tests/"):
             yield f"{where}: unbounded string function: {line.strip()}"
         if path.startswith("kvcore/") and not path.startswith("kvcore/os/"):
             if HOST_IO.search(line) and path != "kvcore/base/base.c":

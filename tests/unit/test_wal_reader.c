@@ -131,16 +131,21 @@ START_TEST(test_open_refuses_a_ring_that_is_no_ring)
 	struct wal_reader *reader;
 
 	o.log_size += 1;
-	ck_assert_int_eq(wal_reader_open(&o, &at, &(struct wal_fence){0}, false, &reader), -KV_E_CORRUPT);
+	ck_assert_int_eq(wal_reader_open(&o, &at, &(struct wal_fence){0}, false, &reader),
+			 -KV_E_CORRUPT);
 	o.log_size = 0;
-	ck_assert_int_eq(wal_reader_open(&o, &at, &(struct wal_fence){0}, false, &reader), -KV_E_CORRUPT);
+	ck_assert_int_eq(wal_reader_open(&o, &at, &(struct wal_fence){0}, false, &reader),
+			 -KV_E_CORRUPT);
 	o.log_size = UINT64_MAX / FORMAT_BLOCK * FORMAT_BLOCK;
-	ck_assert_int_eq(wal_reader_open(&o, &at, &(struct wal_fence){0}, false, &reader), -KV_E_CORRUPT);
+	ck_assert_int_eq(wal_reader_open(&o, &at, &(struct wal_fence){0}, false, &reader),
+			 -KV_E_CORRUPT);
 	o = r->options;
 	at.lsn = 4;
-	ck_assert_int_eq(wal_reader_open(&o, &at, &(struct wal_fence){0}, false, &reader), -KV_E_CORRUPT);
+	ck_assert_int_eq(wal_reader_open(&o, &at, &(struct wal_fence){0}, false, &reader),
+			 -KV_E_CORRUPT);
 	at.lsn = UINT64_MAX - 7;
-	ck_assert_int_eq(wal_reader_open(&o, &at, &(struct wal_fence){0}, false, &reader), -KV_E_CORRUPT);
+	ck_assert_int_eq(wal_reader_open(&o, &at, &(struct wal_fence){0}, false, &reader),
+			 -KV_E_CORRUPT);
 	rig_free(r);
 }
 END_TEST
@@ -153,7 +158,8 @@ START_TEST(test_a_failed_read_is_reported_and_not_taken_for_the_end)
 	size_t n = 0;
 	int err;
 
-	ck_assert_int_eq(wal_reader_open(&r->options, &r->base, &(struct wal_fence){0}, false, &reader), 0);
+	ck_assert_int_eq(
+		wal_reader_open(&r->options, &r->base, &(struct wal_fence){0}, false, &reader), 0);
 	sim_env_fail(r->sim, SIM_OP_READ, 1, false, -EIO);
 	ck_assert_int_eq(wal_reader_next(reader, &f), -EIO);
 	while ((err = wal_reader_next(reader, &f)) == 0)

@@ -225,13 +225,29 @@ static int go_background(struct log *log, int report_fd)
 	return 0;
 }
 
-/* @report_fd: -1 in the foreground */
+/* The volume is open; serve it and close it. @report_fd: -1 in the foreground */
+static int serve_volume(struct kvfsd *d, const struct paths *paths, int report_fd)
+{
+	struct session session;
+	int err, wait_err;
+
+	err = session_start(&session, d, "mount.kvfs", paths->volume, paths->dir);
+	if (err)
+		return err;
+	if (report_fd >= 0)
+		err = go_background(d->log, report_fd);
+	if (err)
+		(void)kill(getpid(), SIGTERM); /* which is blocked until session_wait */
+	log_line(d->log, KV_LOG_INFO, "%s: mounted at %s", paths->volume, paths->dir);
+	wait_err = session_wait(&session);
+	return err ? err : wait_err;
+}
+
 static enum mount_status serve(const struct mount_options *opt, struct log *log,
 			       const struct paths *paths, int report_fd)
 {
 	struct mount_options resolved = *opt;
 	struct kvfsd d = {.opt = &resolved, .log = log};
-	struct session session;
 	int err, close_err;
 
 	resolved.volume = paths->volume;
@@ -240,26 +256,25 @@ static enum mount_status serve(const struct mount_options *opt, struct log *log,
 		resolved.nosuid = opt->nosuid == OPTIONS_ON ? OPTIONS_ON : OPTIONS_OFF;
 		resolved.nodev = opt->nodev == OPTIONS_ON ? OPTIONS_ON : OPTIONS_OFF;
 	}
+	err = listing_init(&d.listings);
+	if (err) {
+		log_error(log, "cannot start: %s", kv_strerror(err));
+		return MOUNT_FAILED;
+	}
 	err = open_volume(&resolved, paths->volume, log, &d.fs);
 	if (err)
-		return MOUNT_FAILED;
-	err = session_start(&session, &d, "mount.kvfs", paths->volume, paths->dir);
-	if (!err) {
-		if (report_fd >= 0)
-			err = go_background(log, report_fd);
-		if (err)
-			(void)kill(getpid(), SIGTERM); /* which is blocked until session_wait */
-		log_line(log, KV_LOG_INFO, "%s: mounted at %s", paths->volume, paths->dir);
-		close_err = session_wait(&session);
-		err = err ? err : close_err;
-	}
+		goto out;
+	err = serve_volume(&d, paths, report_fd);
 	close_err = kvfs_close(d.fs);
 	if (close_err)
 		log_error(log, "%s: the last changes may be lost: %s", paths->volume,
 			  kv_strerror(close_err));
 	else
 		log_line(log, KV_LOG_INFO, "%s: closed", paths->volume);
-	return err || close_err ? MOUNT_FAILED : MOUNT_OK;
+	err = err ? err : close_err;
+out:
+	listing_fini(&d.listings);
+	return err ? MOUNT_FAILED : MOUNT_OK;
 }
 
 static enum mount_status wait_for_verdict(pid_t child, int fd)

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "fusefs/listing.h"
 #include "fusefs/log.h"
 #include "fusefs/model/kvfs.h"
 #include "fusefs/options.h"
@@ -23,7 +24,8 @@ struct kvfsd {
 	const struct mount_options *opt; /* [const] */
 	struct log *log;		 /* [const] */
 	struct kvfs *fs;		 /* [const] once the session runs */
-	bool no_open;			 /* [const] after INIT: opens need not be told */
+	struct listings listings;
+	bool no_open; /* [const] after INIT: opens need not be told */
 	/* See device.h. */
 	atomic_uint_fast64_t init_unique; /* [atomic] id of the INIT request, 0: none yet */
 	atomic_uint init_flags;		  /* [atomic] what the kernel offered in it */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listing directories. A handle is libkvfs's open directory: its cookies are
- * valid while it is open. The kernel keeps what it has listed (CACHE_DIR) and
- * drops it when it changes the directory itself, so a warm listing costs the
- * opendir and no readdir.
+ * Listing directories. The kernel keeps what it has listed (CACHE_DIR) and drops it
+ * when it changes the directory itself, so a warm listing costs the opendir and no
+ * readdir. It goes on from what an earlier handle has listed, so positions are those
+ * of listing.h and not the cookies of a handle's struct kvfs_dir; the handle
+ * remembers which belong together in its last answer, and else looks for the name.
  *
  * readdirplus hands out a reference with each entry, for which the kernel will
  * send forgets, unless the reply does not arrive.
@@ -16,79 +17,203 @@
 #include "fusefs/reply.h"
 #include "kvcore/base/buf.h"
 
-static struct kvfs_dir *dir_of(const struct fuse_file_info *fi)
+struct handle {
+	struct kvfs_dir *dir;
+	struct listing *listing;
+	struct kv_buf marks; /* struct mark: of the last answer */
+};
+
+struct mark {
+	uint64_t position; /* the kernel's */
+	uint64_t cookie;   /* of the struct kvfs_dir */
+};
+
+static struct handle *handle_of(const struct fuse_file_info *fi)
 {
-	return (struct kvfs_dir *)(uintptr_t)fi->fh;
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+static void handle_close(struct kvfsd *d, struct handle *h)
+{
+	if (h->listing)
+		listing_close(&d->listings, h->listing);
+	kvfs_dir_close(h->dir);
+	kv_buf_free(&h->marks);
+	free(h);
 }
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct kvfsd *d = op_daemon(req);
 	struct kvfs_node *node = op_node(req, ino);
-	struct kvfs_dir *dir;
+	struct handle *h;
+	bool known = false, alone = false;
 	int err;
 
 	if (!node)
 		return;
-	err = kvfs_dir_open(op_daemon(req)->fs, node, &dir);
+	h = calloc(1, sizeof(*h));
+	if (!h) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	err = kvfs_dir_open(d->fs, node, &h->dir);
+	if (!err)
+		err = listing_open(&d->listings, ino, &h->listing, &known, &alone);
 	if (err) {
+		handle_close(d, h);
 		reply_result(req, node, err);
 		return;
 	}
-	fi->fh = (uintptr_t)dir;
-	fi->cache_readdir = 1;
-	fi->keep_cache = 1;
+	fi->fh = (uintptr_t)h;
+	/* If two handles used the kernel's cache, one could make it anew behind the other's back,
+	 * without the name at which that one stands, and it would find the end there. */
+	fi->cache_readdir = alone;
+	fi->keep_cache = known;
 	if (fuse_reply_open(req, fi))
-		kvfs_dir_close(dir); /* no releasedir will come */
+		handle_close(d, h); /* no releasedir will come */
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	kvfs_dir_close(dir_of(fi));
+	handle_close(op_daemon(req), handle_of(fi));
 	fuse_reply_err(req, 0);
 }
 
-struct listing {
+/* ---- where to go on ---- */
+
+struct search {
+	unsigned dots;		      /* how many of "." and ".." to pass over */
+	bool has_name;		      /* and then names */
+	char name[KVFS_NAME_MAX + 1]; /* up to this one */
+	uint64_t cookie;	      /* behind what was passed over */
+};
+
+static int is_dot(const char *name)
+{
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static int pass_over(void *ctx, const struct kvfs_dirent *e)
+{
+	struct search *s = ctx;
+
+	if (is_dot(e->name)) {
+		if (s->dots == 0)
+			return 1;
+		s->dots--;
+	} else if (!s->has_name || strcmp(e->name, s->name) > 0) {
+		return 1;
+	}
+	s->cookie = e->cookie;
+	return 0;
+}
+
+/* The handle's cookie for a position that came from another handle, or from long ago. */
+static int search_cookie(struct handle *h, uint64_t position, uint64_t *cookie)
+{
+	struct search s = {.dots = position == LISTING_DOT ? 1 : 2};
+	int err;
+
+	s.has_name = listing_name(h->listing, position, s.name);
+	if (!s.has_name && position > LISTING_DOT_DOT)
+		return -EINVAL;
+	err = kvfs_dir_read(h->dir, 0, false, pass_over, &s);
+	if (!err)
+		*cookie = s.cookie;
+	return err;
+}
+
+static int cookie_of(struct kvfsd *d, struct handle *h, uint64_t position, uint64_t *cookie)
+{
+	struct mark mark;
+
+	if (position == LISTING_START) {
+		listing_restart(&d->listings, h->listing);
+		*cookie = 0;
+		return 0;
+	}
+	for (size_t at = h->marks.len; at > 0; at -= sizeof(mark)) {
+		memcpy(&mark, h->marks.data + at - sizeof(mark), sizeof(mark));
+		if (mark.position == position) {
+			*cookie = mark.cookie;
+			return 0;
+		}
+	}
+	return search_cookie(h, position, cookie);
+}
+
+/* ---- answers ---- */
+
+struct answer {
 	fuse_req_t req;
+	struct handle *handle;
+	uint64_t before; /* position of the last entry */
 	char *buf;
 	size_t size, used;
 	struct kv_buf nodes; /* struct kvfs_node *: handed out so far */
 };
 
+/* The entry's position, remembered for the next request. */
+static int mark_entry(struct answer *a, const struct kvfs_dirent *e, uint64_t *position)
+{
+	struct mark mark = {.cookie = e->cookie};
+	int err = 0;
+
+	if (is_dot(e->name))
+		mark.position = e->name[1] ? LISTING_DOT_DOT : LISTING_DOT;
+	else
+		err = listing_position(a->handle->listing, e->name, a->before, &mark.position);
+	if (!err)
+		err = buf_append(&a->handle->marks, &mark, sizeof(mark));
+	if (!err) {
+		a->before = mark.position;
+		*position = mark.position;
+	}
+	return err;
+}
+
 static int emit_name(void *ctx, const struct kvfs_dirent *e)
 {
-	struct listing *l = ctx;
+	struct answer *a = ctx;
 	struct stat st = {.st_ino = e->ino, .st_mode = e->type};
-	size_t room = l->size - l->used;
-	size_t need =
-		fuse_add_direntry(l->req, l->buf + l->used, room, e->name, &st, (off_t)e->cookie);
+	size_t room = a->size - a->used;
+	uint64_t position;
+	size_t need;
 
+	if (mark_entry(a, e, &position))
+		return 1;
+	need = fuse_add_direntry(a->req, a->buf + a->used, room, e->name, &st, (off_t)position);
 	if (need > room)
 		return 1;
-	l->used += need;
+	a->used += need;
 	return 0;
 }
 
 static int emit_plus(void *ctx, const struct kvfs_dirent *e)
 {
-	struct listing *l = ctx;
+	struct answer *a = ctx;
 	struct fuse_entry_param entry = {.attr = {.st_ino = e->ino, .st_mode = e->type}};
-	size_t room = l->size - l->used;
+	size_t room = a->size - a->used;
+	uint64_t position;
 	size_t need;
 
+	if (mark_entry(a, e, &position))
+		return 1;
 	if (e->node) {
 		reply_fill_entry(e->node, e->attr, &entry);
-		if (buf_append(&l->nodes, &e->node, sizeof(e->node)))
+		if (buf_append(&a->nodes, &e->node, sizeof(e->node)))
 			return 1;
 	}
-	need = fuse_add_direntry_plus(l->req, l->buf + l->used, room, e->name, &entry,
-				      (off_t)e->cookie);
+	need = fuse_add_direntry_plus(a->req, a->buf + a->used, room, e->name, &entry,
+				      (off_t)position);
 	if (need > room) {
 		if (e->node)
-			l->nodes.len -= sizeof(e->node);
+			a->nodes.len -= sizeof(e->node);
 		return 1;
 	}
-	l->used += need;
+	a->used += need;
 	return 0;
 }
 
@@ -102,34 +227,51 @@ static void forget_all(struct kvfs *fs, const struct kv_buf *nodes)
 	}
 }
 
-static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct kvfs_dir *dir,
-		 bool plus)
+static int fill(struct answer *a, uint64_t position, bool plus)
 {
-	struct listing l = {.req = req, .size = size};
+	struct handle *h = a->handle;
+	struct mark mark = {.position = position};
 	int err;
 
-	l.buf = malloc(size ? size : 1);
-	if (!l.buf) {
+	err = cookie_of(op_daemon(a->req), h, position, &mark.cookie);
+	if (err)
+		return err;
+	a->before = position;
+	buf_clear(&h->marks);
+	err = buf_append(&h->marks, &mark, sizeof(mark)); /* the same may be asked for again */
+	if (err)
+		return err;
+	return kvfs_dir_read(h->dir, mark.cookie, plus, plus ? emit_plus : emit_name, a);
+}
+
+static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi,
+		 bool plus)
+{
+	struct answer a = {.req = req, .handle = handle_of(fi), .size = size};
+	int err;
+
+	a.buf = malloc(size ? size : 1);
+	if (!a.buf) {
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	err = kvfs_dir_read(dir, (uint64_t)off, plus, plus ? emit_plus : emit_name, &l);
+	err = fill(&a, (uint64_t)off, plus);
 	/* What came before a damaged entry is answered; the error is for the next call. */
-	if (err && l.used == 0)
+	if (err && a.used == 0)
 		reply_result(req, kvfs_node_by_ino(op_daemon(req)->fs, ino), err);
-	else if (fuse_reply_buf(req, l.buf, l.used))
-		forget_all(op_daemon(req)->fs, &l.nodes);
-	kv_buf_free(&l.nodes);
-	free(l.buf);
+	else if (fuse_reply_buf(req, a.buf, a.used))
+		forget_all(op_daemon(req)->fs, &a.nodes);
+	kv_buf_free(&a.nodes);
+	free(a.buf);
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	list(req, ino, size, off, dir_of(fi), false);
+	list(req, ino, size, off, fi, false);
 }
 
 void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
 {
-	list(req, ino, size, off, dir_of(fi), true);
+	list(req, ino, size, off, fi, true);
 }

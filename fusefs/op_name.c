@@ -31,27 +31,28 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		reply_entry(req, node, &attr);
 }
 
-static void forget(struct kvfs *fs, fuse_ino_t ino, uint64_t nlookup)
+static void forget(struct kvfsd *d, fuse_ino_t ino, uint64_t nlookup)
 {
 	struct kvfs_node *node;
 
 	if (ino == FUSE_ROOT_ID)
 		return; /* the root has no references */
-	node = kvfs_node_by_ino(fs, ino);
+	listing_forget(&d->listings, ino);
+	node = kvfs_node_by_ino(d->fs, ino);
 	if (node)
-		kvfs_node_forget(fs, node, nlookup);
+		kvfs_node_forget(d->fs, node, nlookup);
 }
 
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	forget(op_daemon(req)->fs, ino, nlookup);
+	forget(op_daemon(req), ino, nlookup);
 	fuse_reply_none(req);
 }
 
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		forget(op_daemon(req)->fs, forgets[i].ino, forgets[i].nlookup);
+		forget(op_daemon(req), forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 

@@ -10,8 +10,8 @@ import sys
 import time
 
 from helpers import (KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE,
-                     RENAME_WHITEOUT, ZERO_RANGE, check, equal, fails, fallocate, read_file,
-                     renameat2, write_file)
+                     RENAME_WHITEOUT, ZERO_RANGE, check, equal, fails, fallocate, getdents,
+                     read_file, renameat2, write_file)
 
 
 def as_user(uid, gid, work):
@@ -439,6 +439,48 @@ def test_readdir():
     os.rename("types", "types2")
     equal(set(os.listdir("types2")), {"dir", "link", "fifo"})
     equal(os.stat("types2/dir/..").st_ino, os.stat("types2").st_ino)
+
+
+def test_positions_in_directories():
+    """A listing goes on where it was, whoever listed before and whatever was removed."""
+    names = [f"entry-{i:04d}" for i in range(600)]
+    for name in names:
+        write_file(name, b"")
+
+    def listing(fd, size, at_most=1 << 30):
+        found = []
+        while len(found) < at_most:
+            batch = getdents(fd, size)
+            if not batch:
+                break
+            found += batch
+        return [(name, off) for name, off in found if name not in (b".", b"..")]
+
+    first = os.open(".", os.O_RDONLY)
+    equal([n.decode() for n, _ in listing(first, 65536)], names)  # the kernel keeps it
+    second = os.open(".", os.O_RDONLY)
+    seen = [n.decode() for n, _ in listing(second, 2048, 100)]
+    equal(seen, names[:len(seen)])
+    for name in seen:
+        os.unlink(name)  # the kernel drops it, and asks with a position of the first handle
+    seen += [n.decode() for n, _ in listing(second, 2048)]
+    equal(seen, names)
+    # Half of it is listed and remembered, then another handle takes over.
+    rest = names[len(names) - len(os.listdir(".")):]
+    third = os.open(".", os.O_RDONLY)
+    write_file("zzz", b"")
+    half = listing(third, 2048, 100)
+    fourth = os.open(".", os.O_RDONLY)
+    os.lseek(first, 0, os.SEEK_SET)
+    for fd in (fourth, first):
+        equal([n.decode() for n, _ in listing(fd, 3000)], rest + ["zzz"])
+    # Back to a position, as seekdir(3) does.
+    name, off = half[20]
+    os.unlink(name)
+    os.lseek(third, off, os.SEEK_SET)
+    equal([n.decode() for n, _ in listing(third, 2048)], rest[21:] + ["zzz"])
+    for fd in (first, second, third, fourth):
+        os.close(fd)
 
 
 # user::rw-, user:1:rwx, group::r--, mask::rwx, other::r--

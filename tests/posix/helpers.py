@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import struct
 import sys
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -54,6 +55,18 @@ def renameat2(old, new, flags):
 
 def fallocate(fd, mode, offset, length):
     _call(libc.fallocate(fd, ctypes.c_int(mode), ctypes.c_long(offset), ctypes.c_long(length)))
+
+
+def getdents(fd, size):
+    """One getdents64(2): [(name, position behind it)]."""
+    buf = ctypes.create_string_buffer(size)
+    n = _call(libc.syscall(ctypes.c_long(217), ctypes.c_int(fd), buf, ctypes.c_size_t(size)))
+    found, at = [], 0
+    while at < n:
+        _, off, length, _ = struct.unpack_from("=QqHB", buf, at)
+        found.append((buf.raw[at + 19:at + length].split(b"\0", 1)[0], off))
+        at += length
+    return found
 
 
 def write_file(path, data, mode=0o644):

@@ -64,12 +64,16 @@ int filter_build(const uint64_t *hashes, size_t count, unsigned bits_per_key, si
 
 int filter_validate(const uint8_t *data, size_t len)
 {
+	static const struct filter_header_disk zero;
 	struct filter_header_disk h;
 
 	if (len < 2 * FILTER_BLOCK)
 		return -KV_E_CORRUPT;
 	memcpy(&h, data, sizeof(h));
 	if (h.type != PAGE_FILTER || h.probes < 1 || h.probes > FILTER_PROBES_MAX)
+		return -KV_E_CORRUPT;
+	if (memcmp(h.zero0, zero.zero0, sizeof(h.zero0)) != 0 ||
+	    memcmp(h.zero1, zero.zero1, sizeof(h.zero1)) != 0)
 		return -KV_E_CORRUPT;
 	if (len % FILTER_BLOCK != 0 || le32_get(h.blocks) != len / FILTER_BLOCK - 1)
 		return -KV_E_CORRUPT;

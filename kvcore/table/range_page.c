@@ -113,7 +113,7 @@ int range_page_decode(struct kv_slice in, struct range_set **out)
 		return -KV_E_CORRUPT;
 	memcpy(&h, in.data, sizeof(h));
 	count = le32_get(h.count);
-	if (h.type != PAGE_RANGES || count == 0)
+	if (h.type != PAGE_RANGES || h.zero0[0] || h.zero0[1] || h.zero0[2] || count == 0)
 		return -KV_E_CORRUPT;
 	err = range_set_new(&set);
 	if (err)

@@ -404,9 +404,59 @@ START_TEST(test_a_leaf_outside_the_tables_bounds_is_refused)
 }
 END_TEST
 
+#define STR(s) kv_slice_of(s, sizeof(s) - 1)
+
+START_TEST(test_the_worked_examples_of_the_format_are_what_is_encoded)
+{
+	static const char leaf[] =
+		"\x01\x00\x06\x00\x04\x00\x00\x00\x0c\x00\x00\x00\x00\x00\x00\x00"
+		"hosthosthostmotd"
+		"\x2e\x00\x34\x00\x3d\x00\x44\x00\x00\x01"
+		"etc/"
+		"\x01\x04\x00"
+		"tux"
+		"\x01\x08\x03"
+		"nameh1"
+		"\x00\x08\x01"
+		"name"
+		"\x01\x04\x00"
+		"hi";
+	static const char inner[] =
+		"\x02\x00\x06\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+		"hostm\x00\x00\x00\x22\x00\x3a\x00\x00\x01"
+		"etc/"
+		"\x00\x04\x00\x00\xac\x02\xe8\x07"
+		"0123456789abcdef"
+		"\x00\x01\x00\xac\x02\xc8\x01\xc8\x01"
+		"fedcba9876543210";
+	const struct page_item entries[] = {
+		{STR("\0\1etc/host"), ENTRY_PUT, 12, STR("tux")},
+		{STR("\0\1etc/hostname"), ENTRY_PUT, 15, STR("h1")},
+		{STR("\0\1etc/hostname"), ENTRY_DELETE, 13, STR("")},
+		{STR("\0\1etc/motd"), ENTRY_PUT, 12, STR("hi")},
+	};
+	struct page_ref refs[] = {{0, 300, 1000, {0}}, {300, 200, 200, {0}}};
+	uint8_t room[2][PAGE_REF_DISK_MAX];
+	struct page_item children[] = {{STR("\0\1etc/host"), 0, 0, {0}},
+				       {STR("\0\1etc/m"), 0, 0, {0}}};
+	struct kv_buf page = {0};
+
+	ck_assert_int_eq(page_encode(PAGE_LEAF, entries, 4, &page), 0);
+	ck_assert(slice_equal(kv_buf_slice(&page), STR(leaf)));
+	memcpy(refs[0].sum, "0123456789abcdef", CHECKSUM_LEN);
+	memcpy(refs[1].sum, "fedcba9876543210", CHECKSUM_LEN);
+	for (size_t i = 0; i < 2; i++)
+		children[i].payload = kv_slice_of(room[i], page_ref_encode(&refs[i], room[i]));
+	ck_assert_int_eq(page_encode(PAGE_INNER, children, 2, &page), 0);
+	ck_assert(slice_equal(kv_buf_slice(&page), STR(inner)));
+	kv_buf_free(&page);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
+		test_the_worked_examples_of_the_format_are_what_is_encoded,
 		test_leaves_decode_and_search_as_a_sorted_list,
 		test_inner_pages_decode_and_search_as_a_sorted_list,
 		test_the_largest_entries_fit,

@@ -8,7 +8,7 @@
  * A file that was open without a name at a crash is as it should be: it is
  * reported (and removed by a repair), but not counted as a problem.
  */
-#include "fusefs/model/check.h"
+#include "fusefs/model/check_state.h"
 
 #include <errno.h>
 #include <stdarg.h>

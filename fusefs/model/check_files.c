@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fusefs/model/check.h"
+#include "fusefs/model/check_state.h"
 #include "fusefs/model/chunk.h"
 
 int check_file_add(struct check *c, const struct inode *r, enum check_where where)

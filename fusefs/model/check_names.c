@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fusefs/model/check.h"
+#include "fusefs/model/check_state.h"
 #include "fusefs/model/open.h"
 
 int check_dir_add(struct check *c, const struct check_dir *dir, size_t *index)

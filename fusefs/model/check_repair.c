@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fusefs/model/check.h"
+#include "fusefs/model/check_state.h"
 #include "fusefs/model/open.h"
 #include "kvcore/base/buf.h"
 

@@ -4,8 +4,8 @@
  * (directories and names), check_files.c (contents and ids) and check_repair.c
  * (what will be written). Thread safety: one thread.
  */
-#ifndef KVFS_CHECK_H
-#define KVFS_CHECK_H
+#ifndef KVFS_CHECK_STATE_H
+#define KVFS_CHECK_STATE_H
 
 #include "fusefs/model/place.h"
 #include "kvcore/base/arena.h"

@@ -456,15 +456,19 @@ def test_positions_in_directories():
             found += batch
         return [(name, off) for name, off in found if name not in (b".", b"..")]
 
-    first = os.open(".", os.O_RDONLY)
+    first, second, third = (os.open(".", os.O_RDONLY) for _ in range(3))
     equal([n.decode() for n, _ in listing(first, 65536)], names)  # the kernel keeps it
-    second = os.open(".", os.O_RDONLY)
-    seen = [n.decode() for n, _ in listing(second, 2048, 100)]
-    equal(seen, names[:len(seen)])
-    for name in seen:
-        os.unlink(name)  # the kernel drops it, and asks with a position of the first handle
-    seen += [n.decode() for n, _ in listing(second, 2048)]
-    equal(seen, names)
+    seen = {fd: [n.decode() for n, _ in listing(fd, 2048, 100)] for fd in (second, third)}
+    for name in seen[second]:
+        os.unlink(name)
+    os.lseek(first, 0, os.SEEK_SET)
+    getdents(first, 2048)  # the kernel drops what it had, and keeps the beginning of this
+    seen[second] += [n.decode() for n, _ in listing(second, 2048)]
+    equal(seen[second], names)
+    listing(first, 65536)  # now it has all of it, without the name at which the third stands
+    seen[third] += [n.decode() for n, _ in listing(third, 2048)]
+    equal(seen[third], names)
+    os.close(third)
     # Half of it is listed and remembered, then another handle takes over.
     rest = names[len(names) - len(os.listdir(".")):]
     third = os.open(".", os.O_RDONLY)

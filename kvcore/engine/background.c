@@ -26,7 +26,7 @@
 #define IDLE_MS	      1000U
 #define DAMAGE_IDLE_S 60U
 #define TICK_MS	      250U
-#define IDLE_FLUSH_NS 1000000000ULL
+#define IDLE_FLUSH_NS 3000000000ULL
 
 struct background {
 	struct os_thread flusher;
@@ -191,15 +191,15 @@ static void sync_when_due(struct kv_db *db, struct timer *t, uint64_t now)
 
 /*
  * Deletes give space back only when they reach the tables that they hide. A memtable
- * with range deletes is therefore flushed when nobody writes any more, and any
+ * with deletes is therefore flushed when nobody writes any more, and any
  * memtable at the first pause when the volume is nearly full.
  */
 static void flush_when_idle(struct kv_db *db, struct timer *t, uint64_t now)
 {
 	struct view *v = view_get(db);
 	bool any = !memtable_empty(v->active) && v->frozen_count == 0;
-	bool ranges = any && memtable_has_ranges(v->active);
-	bool due = ranges && now - t->idle_ns >= IDLE_FLUSH_NS;
+	bool deletes = any && memtable_has_deletes(v->active);
+	bool due = deletes && now - t->idle_ns >= IDLE_FLUSH_NS;
 
 	view_unref(v);
 	if (!due && any && now != t->idle_ns)

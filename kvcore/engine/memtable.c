@@ -38,6 +38,7 @@ struct memtable {
 	_Atomic unsigned refs;
 	_Atomic bool frozen;	/* set once, after the last addition */
 	_Atomic bool ranged;	/* holds range deletes */
+	_Atomic bool deletes;	/* holds deletes of either kind */
 	_Atomic size_t bytes;	/* of heap */
 	_Atomic size_t entries; /* versions */
 	size_t charged;		/* [writer] */
@@ -189,6 +190,8 @@ int memtable_add(struct memtable *m, const struct entry *e)
 	v = version_new(m, e);
 	if (!v)
 		return -ENOMEM;
+	if (e->kind == ENTRY_DELETE)
+		atomic_store_explicit(&m->deletes, true, memory_order_relaxed);
 	slot = btree_find(&m->tree, e->key);
 	if (slot) {
 		struct memversion *newest = *slot;
@@ -219,6 +222,7 @@ int memtable_add_range(struct memtable *m, struct kv_slice from, struct kv_slice
 	os_rwlock_wrunlock(&m->lock);
 	if (!err)
 		atomic_store_explicit(&m->ranged, true, memory_order_release);
+	atomic_store_explicit(&m->deletes, true, memory_order_relaxed);
 	account(m);
 	return err;
 }
@@ -269,6 +273,11 @@ kv_seq memtable_covering(struct memtable *m, struct kv_slice ikey, kv_seq max_se
 	seq = range_set_covering(m->ranges, ikey, max_seq);
 	read_unlock(m, locked);
 	return seq;
+}
+
+bool memtable_has_deletes(const struct memtable *m)
+{
+	return atomic_load_explicit(&m->deletes, memory_order_relaxed);
 }
 
 bool memtable_has_ranges(struct memtable *m)

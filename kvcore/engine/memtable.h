@@ -50,6 +50,8 @@ int memtable_get(struct memtable *m, struct kv_slice ikey, kv_seq max_seq, struc
 kv_seq memtable_covering(struct memtable *m, struct kv_slice ikey, kv_seq max_seq);
 /* Does it hold any range delete? Cheap. */
 bool memtable_has_ranges(struct memtable *m);
+/* Has any delete, of a key or a range, been added? A hint. */
+bool memtable_has_deletes(const struct memtable *m);
 /* Copy the range deletes into @out (added to what is there). */
 int memtable_ranges(struct memtable *m, struct range_set *out) KV_MUST_CHECK;
 

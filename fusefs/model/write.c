@@ -167,6 +167,10 @@ static int write_copy_piece(struct kvfs *fs, struct kvfs_node *from, uint64_t fr
 		*len = min_u64(*len, next - from_off);
 		return kvfs_fallocate(fs, to, FALLOC_FL_ZERO_RANGE, to_off, *len);
 	}
+	err = kvfs_lseek(fs, from, from_off, SEEK_HOLE, &next);
+	if (err)
+		return err;
+	*len = min_u64(*len, next - from_off);
 	err = kvfs_read(fs, from, from_off, min_u64(*len, KVFS_WRITE_MAX), &data);
 	if (!err) {
 		*len = data.len;

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/* Chunks: bases, patches, folding, holes, truncation, and damaged parts. */
+#include "fusefs/model/chunk.h"
+
+#include "tests/support/model_fixture.h"
+
+static struct model_fixture m;
+static struct inode file;
+
+static void setup(void)
+{
+	model_make(&m);
+	file = (struct inode){.kind = MODEL_RECORD_FULL,
+			      .flags = MODEL_FLAG_CHUNKS,
+			      .mode = S_IFREG | 0644,
+			      .nlink = 1,
+			      .id = 1000};
+}
+
+static void teardown(void)
+{
+	model_free(&m);
+}
+
+static struct kv_txn *begin(void)
+{
+	struct kv_txn *txn;
+
+	ok(kv_txn_begin(kvfs_db(m.fs), NULL, &txn));
+	return txn;
+}
+
+static void commit(struct kv_txn *txn)
+{
+	ok(kv_txn_commit(txn, 0, NULL));
+}
+
+static void put(uint64_t off, char byte, size_t len)
+{
+	struct kv_txn *txn = begin();
+	uint8_t *data = malloc(len);
+
+	ck_assert_ptr_nonnull(data);
+	memset(data, byte, len);
+	ok(chunk_write(txn, &file, off, kv_slice_of(data, len)));
+	if (off + len > file.size)
+		file.size = off + len;
+	free(data);
+	commit(txn);
+}
+
+static uint8_t byte_at(uint64_t off)
+{
+	struct kv_txn *txn = begin();
+	uint8_t b = 0;
+
+	ok(chunk_read(txn, file.id, off, 1, &b));
+	kv_txn_abort(txn);
+	return b;
+}
+
+START_TEST(test_a_small_write_becomes_a_patch_and_many_are_folded)
+{
+	put(0, 'a', 1000);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_DATA), 1);
+	put(10, 'b', 5);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_DATA), 2);
+	for (unsigned i = 0; i < MODEL_PATCHES_MAX; i++)
+		put(100 + i, (char)('A' + i % 26), 1);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_DATA), 1);
+	ck_assert_uint_eq(byte_at(9), 'a');
+	ck_assert_uint_eq(byte_at(10), 'b');
+	ck_assert_uint_eq(byte_at(100 + 27), 'B');
+	ck_assert_uint_eq(file.chunks, 1);
+}
+END_TEST
+
+START_TEST(test_patches_of_many_bytes_are_folded)
+{
+	put(0, 'a', MODEL_CHUNK);
+	put(0, 'b', 16000);
+	put(20000, 'c', 16000);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_DATA), 3);
+	put(40000, 'd', 16000);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_DATA), 1);
+	ck_assert_uint_eq(byte_at(0), 'b');
+	ck_assert_uint_eq(byte_at(16000), 'a');
+	ck_assert_uint_eq(byte_at(20000), 'c');
+	ck_assert_uint_eq(byte_at(55999), 'd');
+	ck_assert_uint_eq(byte_at(56000), 'a');
+}
+END_TEST
+
+START_TEST(test_a_later_patch_wins)
+{
+	put(0, 'a', 100);
+	put(10, 'b', 20);
+	put(15, 'c', 3);
+	ck_assert_uint_eq(byte_at(14), 'b');
+	ck_assert_uint_eq(byte_at(15), 'c');
+	ck_assert_uint_eq(byte_at(18), 'b');
+}
+END_TEST
+
+START_TEST(test_a_whole_chunk_replaces_base_and_patches)
+{
+	put(0, 'a', MODEL_CHUNK);
+	put(5, 'b', 5);
+	put(0, 'c', MODEL_CHUNK);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_DATA), 1);
+	ck_assert_uint_eq(byte_at(5), 'c');
+	ck_assert_uint_eq(file.chunks, 1);
+}
+END_TEST
+
+START_TEST(test_a_write_far_into_an_absent_chunk_stores_no_zeros)
+{
+	put(MODEL_CHUNK + 60000, 'x', 10);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_DATA), 1);
+	ck_assert_uint_eq(file.chunks, 1);
+	ck_assert_uint_eq(byte_at(MODEL_CHUNK), 0);
+	ck_assert_uint_eq(byte_at(MODEL_CHUNK + 60009), 'x');
+}
+END_TEST
+
+START_TEST(test_truncation_leaves_nothing_to_show_again)
+{
+	struct kv_txn *txn;
+
+	put(0, 'a', 3 * MODEL_CHUNK);
+	put(MODEL_CHUNK + 500, 'b', 10);
+	txn = begin();
+	ok(chunk_truncate(txn, &file, MODEL_CHUNK + 100));
+	file.size = MODEL_CHUNK + 100;
+	commit(txn);
+	ck_assert_uint_eq(file.chunks, 2);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_DATA), 2);
+	file.size = 3 * MODEL_CHUNK;
+	ck_assert_uint_eq(byte_at(MODEL_CHUNK + 99), 'a');
+	ck_assert_uint_eq(byte_at(MODEL_CHUNK + 100), 0);
+	ck_assert_uint_eq(byte_at(MODEL_CHUNK + 505), 0);
+}
+END_TEST
+
+START_TEST(test_zeroing_makes_holes_of_whole_chunks)
+{
+	struct kv_txn *txn;
+	uint64_t at;
+
+	put(0, 'a', 5 * MODEL_CHUNK);
+	txn = begin();
+	ok(chunk_zero(txn, &file, MODEL_CHUNK / 2, 3 * MODEL_CHUNK + 10));
+	commit(txn);
+	ck_assert_uint_eq(file.chunks, 3);
+	ck_assert_uint_eq(byte_at(MODEL_CHUNK / 2 - 1), 'a');
+	ck_assert_uint_eq(byte_at(MODEL_CHUNK / 2), 0);
+	ck_assert_uint_eq(byte_at(2 * MODEL_CHUNK), 0);
+	ck_assert_uint_eq(byte_at(3 * MODEL_CHUNK + 9), 0);
+	ck_assert_uint_eq(byte_at(3 * MODEL_CHUNK + 10), 'a');
+	txn = begin();
+	ok(chunk_seek(txn, &file, 0, false, &at));
+	ck_assert_uint_eq(at, MODEL_CHUNK);
+	ok(chunk_seek(txn, &file, MODEL_CHUNK + 7, true, &at));
+	ck_assert_uint_eq(at, 3 * MODEL_CHUNK);
+	ok(chunk_seek(txn, &file, MODEL_CHUNK + 7, false, &at));
+	ck_assert_uint_eq(at, MODEL_CHUNK + 7);
+	kv_txn_abort(txn);
+}
+END_TEST
+
+START_TEST(test_many_chunks_go_by_one_range)
+{
+	struct kv_txn *txn;
+
+	put(0, 'a', 100 * MODEL_CHUNK);
+	ck_assert_uint_eq(file.chunks, 100);
+	txn = begin();
+	ok(chunk_remove_all(txn, &file));
+	commit(txn);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_DATA), 0);
+}
+END_TEST
+
+/* Put raw bytes under a key of the file. */
+static void plant(const struct model_key *key, size_t key_len, const void *value, size_t len)
+{
+	ok(kv_put(kvfs_db(m.fs), MODEL_DATA, kv_slice_of(key->b, key_len), kv_slice_of(value, len),
+		  0));
+}
+
+START_TEST(test_damaged_parts_are_errors_and_never_data)
+{
+	static const uint8_t too_long[MODEL_CHUNK + 1];
+	struct model_patch out_of_chunk = {le32_of(MODEL_CHUNK - 1), le32_of(2)};
+	uint8_t patch[sizeof(out_of_chunk) + 2], b;
+	struct model_key key;
+	struct kv_txn *txn;
+
+	put(0, 'a', 3 * MODEL_CHUNK);
+	chunk_key(file.id, 0, 0, &key);
+	plant(&key, key.len, too_long, sizeof(too_long));
+	chunk_key(file.id, 1, 1, &key);
+	memset(patch, 0, sizeof(patch));
+	memcpy(patch, &out_of_chunk, sizeof(out_of_chunk));
+	plant(&key, key.len, patch, sizeof(patch));
+	chunk_key(file.id, 2, 1U << 24, &key);
+	plant(&key, 17, patch, sizeof(patch));
+	txn = begin();
+	for (uint64_t chunk = 0; chunk < 3; chunk++)
+		fails(chunk_read(txn, file.id, chunk * MODEL_CHUNK, 1, &b), -KV_E_CORRUPT);
+	fails(chunk_write(txn, &file, 2 * MODEL_CHUNK + 5, kv_slice_of("x", 1)), -KV_E_CORRUPT);
+	kv_txn_abort(txn);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		test_a_small_write_becomes_a_patch_and_many_are_folded,
+		test_patches_of_many_bytes_are_folded,
+		test_a_later_patch_wins,
+		test_a_whole_chunk_replaces_base_and_patches,
+		test_a_write_far_into_an_absent_chunk_stores_no_zeros,
+		test_truncation_leaves_nothing_to_show_again,
+		test_zeroing_makes_holes_of_whole_chunks,
+		test_many_chunks_go_by_one_range,
+		test_damaged_parts_are_errors_and_never_data,
+	};
+
+	return test_suite_run_with("chunk", tests, KV_ARRAY_COUNT(tests), 60, setup, teardown);
+}

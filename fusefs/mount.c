@@ -12,10 +12,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -33,20 +35,32 @@ struct paths {
 
 /* ---- what can be told before anything is started ---- */
 
-static int resolve(const struct mount_options *opt, struct log *log, struct paths *out)
+static int resolve_volume(const struct mount_options *opt, struct log *log, char **out)
 {
 	struct stat st;
 	int err;
 
-	out->volume = realpath(opt->volume, NULL);
-	if (!out->volume) {
+	*out = realpath(opt->volume, NULL);
+	if (!*out || stat(*out, &st)) {
 		err = -errno;
 		log_error(log, "%s: %s%s", opt->volume, strerror(-err),
 			  err == -ENOENT ? "; make a volume with mkfs.kvfs" : "");
 		return err;
 	}
-	out->dir = realpath(opt->dir, NULL);
-	if (!out->dir || stat(out->dir, &st)) {
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+		log_error(log, "%s: neither a regular file nor a block device", opt->volume);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int resolve_dir(const struct mount_options *opt, struct log *log, char **out)
+{
+	struct stat st;
+	int err;
+
+	*out = realpath(opt->dir, NULL);
+	if (!*out || stat(*out, &st)) {
 		err = -errno;
 		log_error(log, "%s: %s%s", opt->dir, strerror(-err),
 			  err == -ENOTCONN ? "; a daemon died there: unmount it first"
@@ -125,8 +139,10 @@ static int check_not_mounted(const struct paths *paths, struct log *log)
 
 static int check(const struct mount_options *opt, struct log *log, struct paths *out)
 {
-	int err = resolve(opt, log, out);
+	int err = resolve_volume(opt, log, &out->volume);
 
+	if (!err)
+		err = resolve_dir(opt, log, &out->dir);
 	if (!err)
 		err = check_user(opt, log);
 	if (!err)
@@ -170,6 +186,20 @@ static void fill_options(const struct mount_options *opt, struct log *log, struc
 		out->flags |= KVFS_LAZYTIME;
 }
 
+/* A block device can be opened for writing although it refuses to be written. */
+static bool is_write_protected(const char *volume)
+{
+	int fd = open(volume, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int protected = 0;
+
+	if (fd < 0)
+		return false;
+	if (ioctl(fd, BLKROGET, &protected))
+	protected = 0; /* no block device */
+	close(fd);
+	return protected != 0;
+}
+
 /*
  * A read-only mount of a volume that can be written opens it for writing and
  * serves it read-only, so that it can be remounted.
@@ -183,7 +213,7 @@ static int open_volume(const struct mount_options *opt, const char *volume, stru
 	int err;
 
 	fill_options(opt, log, &options);
-	err = kvfs_open(volume, &options, &fs);
+	err = is_write_protected(volume) ? -EROFS : kvfs_open(volume, &options, &fs);
 	if (readonly &&
 	    (err == -EACCES || err == -EPERM || err == -EROFS || err == -KV_E_FEATURE)) {
 		options.flags |= KVFS_RDONLY;

@@ -33,6 +33,8 @@ refused 32 "not a kvfs volume" mount.kvfs "$tmp/noise" "$dir"
 make_volume "$vol"
 refused 32 "make the directory first" mount.kvfs "$vol" "$tmp/absent"
 refused 32 "not a directory" mount.kvfs "$vol" "$tmp/noise"
+refused 32 "neither a regular file nor" mount.kvfs "$tmp" "$dir"
+refused 32 "neither a regular file nor" mount.kvfs /dev/null "$dir"
 refused 1 "unknown mount option 'frobnicate'" mount.kvfs "$vol" "$dir" -o ro,frobnicate
 refused 1 "commit=0x1" mount.kvfs "$vol" "$dir" -o commit=0x1
 refused 1 "1 to 300 seconds" mount.kvfs "$vol" "$dir" -o commit=301
@@ -210,12 +212,24 @@ bad=$(mount -t kvfs "$tmp/noise" "$dir" 2>&1) && fail "mount -t kvfs of no volum
 echo "$bad" | grep -q "not a kvfs volume" || fail "mount -t kvfs of no volume: $bad"
 
 # ---- a block device ----
+detach() { losetup -d "$1" 2>/dev/null || true; }
 if loop=$(losetup -f --show "$vol" 2>/dev/null); then
+	at_exit detach "$loop"
 	mount_volume "$loop" "$dir"
 	[ "$(cat "$dir/file")" = data ] || fail "content through a block device"
 	findmnt -no SOURCE "$dir" | grep -qx "$loop" || fail "source of a block device"
 	umount_volume "$dir" "$loop"
-	losetup -d "$loop"
+	detach "$loop"
+	loop=$(losetup -r -f --show "$vol")
+	at_exit detach "$loop"
+	refused 32 "cannot be written: Read-only file system; mount it with -o ro" \
+		mount.kvfs "$loop" "$dir"
+	mount_volume "$loop" "$dir" ro
+	[ "$(cat "$dir/file")" = data ] || fail "content of a write-protected device"
+	denied=$(mount.kvfs "$loop" "$dir" -o remount,rw 2>&1) && fail "remount,rw of such a device"
+	echo "$denied" | grep -q "unmount it and mount it again" || fail "remount,rw: $denied"
+	umount_volume "$dir" "$loop"
+	detach "$loop"
 fi
 
 # ---- an unprivileged user, through fusermount3 ----

@@ -129,8 +129,11 @@ static int merge(struct kv_db *db, struct compaction_job *job, const struct full
 		if (!err && ++seen % POLL_ENTRIES == 0)
 			err = poll_stop(db, full);
 		if (err)
-			break;
+			goto out;
 	}
+	/* Only a failure to read says something about the inputs. */
+	job->damaged = is_damage(err);
+out:
 	iter_close(it);
 	if (err == -KV_E_NOTFOUND)
 		err = output_finish(o);
@@ -173,6 +176,7 @@ static int rewrite(struct kv_db *db, struct compaction_job *job, const struct fu
 		err = add_ranges(job->upper, job->upper_count, ranges);
 	if (!err)
 		err = add_ranges(job->lower, job->lower_count, ranges);
+	job->damaged = is_damage(err);
 	if (!err)
 		err = gc_init(&gc, db->snapshots);
 	if (err)
@@ -230,11 +234,11 @@ static int run_job(struct kv_db *db, struct compaction_job *job, const struct fu
 {
 	int err = job->move ? move_tables(db, job) : rewrite(db, job, full);
 
-	if (is_damage(err))
+	if (job->damaged)
 		logmsg(db->log, KV_LOG_ERROR,
 		       "compaction: damaged input, left alone level=%u first table=%" PRIu64 ": %s",
 		       job->level, job->ids[0], kv_strerror(err));
-	compaction_job_fini(job, is_damage(err));
+	compaction_job_fini(job);
 	return err;
 }
 

@@ -144,12 +144,12 @@ static unsigned score_debt(uint64_t score, unsigned level)
 
 /* ---- building a job --------------------------------------------------------------- */
 
-void compaction_job_fini(struct compaction_job *job, bool damaged)
+void compaction_job_fini(struct compaction_job *job)
 {
 	struct version *v = job->version;
 
 	if (job->id_count)
-		versions_unclaim(v->set, job->ids, job->id_count, damaged);
+		versions_unclaim(v->set, job->ids, job->id_count, job->damaged);
 	free(job->upper);
 	free(job->lower);
 	free(job->ids);
@@ -287,7 +287,7 @@ static int make_job(struct versions *vs, const struct version *v, const struct c
 	*out = job;
 	return 0;
 out:
-	compaction_job_fini(&job, false);
+	compaction_job_fini(&job);
 	return err;
 }
 

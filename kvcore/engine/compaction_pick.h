@@ -26,6 +26,7 @@ struct compaction_job {
 	struct table **lower; /* of out_level, in its order; heap; none if it is the same level */
 	size_t lower_count;
 	bool move;     /* no byte need be rewritten */
+	bool damaged;  /* set by who runs it: the inputs cannot be read, never pick them again */
 	uint64_t *ids; /* of all inputs, claimed; heap */
 	size_t id_count;
 	uint64_t bytes; /* stored, of the inputs */
@@ -65,7 +66,6 @@ int compaction_pick(struct versions *vs, const struct compaction_policy *policy,
 int compaction_pick_full(struct versions *vs, const struct compaction_policy *policy, kv_seq seq,
 			 uint64_t after_id, struct compaction_job *out) KV_MUST_CHECK;
 
-/* @damaged: the inputs could not be read; they are not picked again. */
-void compaction_job_fini(struct compaction_job *job, bool damaged);
+void compaction_job_fini(struct compaction_job *job);
 
 #endif

@@ -286,8 +286,12 @@ static void check_live_bytes(struct world *w)
 		for (size_t i = 0; i < v->level[n].count; i++)
 			count_refs(v->level[n].tables[i], v, live);
 	}
-	for (size_t i = 0; i < v->segment_count; i++)
+	for (size_t i = 0; i < v->segment_count; i++) {
 		ck_assert_uint_eq(atomic_load(&v->segments[i]->live_bytes), live[i]);
+		/* All references are in tables: nothing may be left pending. */
+		if (memtable_empty(w->f.db.view->active) && !w->f.db.frozen_count)
+			ck_assert_uint_eq(atomic_load(&v->segments[i]->pending), 0);
+	}
 	free(live);
 	version_unref(v);
 }
@@ -351,9 +355,26 @@ static void reopen(struct world *w)
 	ck_assert_int_eq(values_recovered(w->f.db.values), 0);
 }
 
+/* A write of a table, a value or the manifest fails on the way. */
+static void failing_compaction(struct world *w)
+{
+	int err;
+
+	ck_assert_int_eq(flush(w), 0);
+	sim_env_fail(w->f.env, SIM_OP_WRITE, 1 + test_rng_below(&w->rng, 12), false, -EIO);
+	err = compact(w, 3);
+	sim_env_heal(w->f.env);
+	ck_assert(!err || err == -EIO || err == -KV_E_POISONED);
+	if (err == -KV_E_POISONED)
+		reopen(w);
+}
+
 static void random_step(struct world *w)
 {
-	switch (test_rng_below(&w->rng, 8)) {
+	switch (test_rng_below(&w->rng, 9)) {
+	case 8:
+		failing_compaction(w);
+		break;
 	case 0:
 		hold_or_release(w);
 		break;
@@ -514,7 +535,7 @@ START_TEST(test_mostly_dead_segments_are_emptied)
 		reopen(&w);
 	}
 	ck_assert_int_eq(values_reap(w.f.db.values), 0);
-	delete(&w, 0);
+	delete (&w, 0);
 	snapshots_publish(w.f.db.snapshots, w.seq);
 	ck_assert_int_eq(flush(&w), 0); /* the edit that frees the tails */
 	values_get_stat(w.f.db.values, &after);

@@ -502,7 +502,7 @@ int check_file_fixes(struct check *c)
 
 	for (size_t i = 0; i < c->file_count && !any; i++)
 		any = c->files[i].twice || c->files[i].fix_chunks;
-	if (!any || !c->options->repair)
+	if (!any)
 		return 0;
 	err = check_scan(c, MODEL_INODES, check_mend_inode);
 	return err ? err : check_scan(c, MODEL_NAMES, check_mend_name);

@@ -228,7 +228,7 @@ static int check_cut_circle(struct check *c, size_t i)
 		rec.r.flags |= MODEL_FLAG_PREFIX;
 		err = check_fix_delete(c, MODEL_NAMES, d->key);
 	}
-	if (!err && c->options->repair) {
+	if (!err) {
 		err = check_reconnect(c, &rec.r, &key);
 		d = &c->dirs[i]; /* the table may have grown */
 		d->key = kv_slice_of(arena_copy(&c->arena, model_key_slice(&key)), key.len);
@@ -368,7 +368,7 @@ int check_dir_counts(struct check *c)
 			err = check_report(c, KVFS_PROBLEM_LINK_COUNT, true, "%s: %u, found %u",
 					   check_path(c, d->key), d->nlink, nlink);
 		nlink += d->added;
-		if (!err && c->options->repair && d->nlink != nlink)
+		if (!err && d->nlink != nlink)
 			err = check_set_nlink(c, i, nlink);
 	}
 	return err;

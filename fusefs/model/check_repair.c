@@ -57,8 +57,6 @@ static int check_fix_set(struct check *c, unsigned keyspace, struct kv_slice key
 	void **slot;
 	int err;
 
-	if (!c->options->repair)
-		return 0;
 	fresh = calloc(1, sizeof(*fresh));
 	if (!fresh)
 		return -ENOMEM;
@@ -110,7 +108,7 @@ int check_fix_delete_id(struct check *c, unsigned keyspace, uint64_t id)
 {
 	struct check_range range = {keyspace, id};
 
-	return c->options->repair ? buf_append(&c->ranges, &range, sizeof(range)) : 0;
+	return buf_append(&c->ranges, &range, sizeof(range));
 }
 
 static struct check_fix *check_fix_find(struct check *c, unsigned keyspace, struct kv_slice key)
@@ -225,8 +223,6 @@ int check_reconnect(struct check *c, const struct inode *r, struct model_key *at
 	char name[32];
 	int err;
 
-	if (!c->options->repair)
-		return 0;
 	err = check_lost(c);
 	if (err)
 		return err;

@@ -101,7 +101,8 @@ int check_contents(struct check *c) KV_MUST_CHECK;
 /* Problems of files whose keys are found by another scan. */
 int check_file_fixes(struct check *c) KV_MUST_CHECK;
 
-/* check_repair.c: nothing is kept unless repair is wanted. */
+/* check_repair.c: changes are kept in any case, so that later passes see the same, and written if
+ * repair is wanted. */
 int check_fix_put(struct check *c, const struct model_key *key, const struct inode *r)
 	KV_MUST_CHECK;
 int check_fix_value(struct check *c, unsigned keyspace, struct kv_slice key, struct kv_slice value)

@@ -57,8 +57,15 @@ struct counters {
 
 struct writeset;
 struct commit_queue; /* commit.c */
-struct named;	     /* named.c */
-struct background;   /* background.c */
+struct named;	     /* reclaim.c */
+/*
+ * The volume seems full: flush and compact for at most a few seconds. Called without locks of
+ * the engine but key locks. Return: 0 (try again), -KV_E_NOSPACE (nothing is to be expected).
+ */
+int reclaim_space(struct kv_db *db) KV_MUST_CHECK;
+
+/* named.c */
+struct background; /* background.c */
 
 struct kv_db {
 	/* [const] after open */
@@ -94,6 +101,7 @@ struct kv_db {
 
 	uint64_t table_bytes;		/* [const] of tables written; 0: the default; for tests */
 	_Atomic uint64_t last_flush_ns; /* monotonic; compaction does idle work a while after it */
+	_Atomic kv_seq reclaimed_seq;	/* visible when reclaim_space() was last tried */
 	_Atomic unsigned handles;	/* open transactions, batches and snapshot handles */
 	struct counters counters;	/* [atomic] */
 };

@@ -58,6 +58,8 @@ int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, st
 	if (value.len < db->options.large_value_bytes)
 		return writeset_put(w, ikey, ENTRY_PUT, value);
 	err = values_put(db->values, value, SPACE_VALUE, &ref);
+	if (err == -KV_E_NOSPACE && !reclaim_space(db))
+		err = values_put(db->values, value, SPACE_VALUE, &ref);
 	if (err)
 		return err;
 	COUNT(db, value_bytes_written, ref.stored_len);
@@ -101,6 +103,8 @@ int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struc
 			err = kv_sync(db);
 	} else {
 		err = commit_submit(db, w, flags, &number, &end);
+		if (err == -KV_E_NOSPACE && !reclaim_space(db))
+			err = commit_submit(db, w, flags, &number, &end);
 		if (locks)
 			lock_release_all(locks);
 		if (!err && (flags & KV_COMMIT_SYNC)) {

@@ -181,7 +181,7 @@ void listing_fini(struct listings *all)
 	(void)pthread_mutex_destroy(&all->mu);
 }
 
-int listing_open(struct listings *all, uint64_t ino, struct listing **out, bool *known, bool *alone)
+int listing_open(struct listings *all, uint64_t ino, struct listing **out, bool *known)
 {
 	struct listing *l;
 	int err = 0;
@@ -194,7 +194,7 @@ int listing_open(struct listings *all, uint64_t ino, struct listing **out, bool 
 	else if (!l->handles)
 		unlink_closed_locked(all, l);
 	if (!err) {
-		*alone = l->handles++ == 0;
+		l->handles++;
 		*out = l;
 	}
 	pthread_mutex_unlock(&all->mu);

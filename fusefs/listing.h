@@ -42,9 +42,8 @@ void listing_fini(struct listings *all);
 /*
  * A handle of directory @ino is opened.
  * @known: whether positions that the kernel remembers of it still mean something
- * @alone: whether no other handle of it is open
  */
-int listing_open(struct listings *all, uint64_t ino, struct listing **out, bool *known, bool *alone)
+int listing_open(struct listings *all, uint64_t ino, struct listing **out, bool *known)
 	KV_MUST_CHECK;
 void listing_close(struct listings *all, struct listing *l);
 /* The kernel has forgotten @ino: the listing is dropped unless a handle is open. */

@@ -47,7 +47,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct kvfsd *d = op_daemon(req);
 	struct kvfs_node *node = op_node(req, ino);
 	struct handle *h;
-	bool known = false, alone = false;
+	bool known = false;
 	int err;
 
 	if (!node)
@@ -59,16 +59,14 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	err = kvfs_dir_open(d->fs, node, &h->dir);
 	if (!err)
-		err = listing_open(&d->listings, ino, &h->listing, &known, &alone);
+		err = listing_open(&d->listings, ino, &h->listing, &known);
 	if (err) {
 		handle_close(d, h);
 		reply_result(req, node, err);
 		return;
 	}
 	fi->fh = (uintptr_t)h;
-	/* If two handles used the kernel's cache, one could make it anew behind the other's back,
-	 * without the name at which that one stands, and it would find the end there. */
-	fi->cache_readdir = alone;
+	fi->cache_readdir = 1;
 	fi->keep_cache = known;
 	if (fuse_reply_open(req, fi))
 		handle_close(d, h); /* no releasedir will come */

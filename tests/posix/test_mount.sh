@@ -138,11 +138,18 @@ head -c 3000000 /dev/urandom >"$tmp/data"
 cp "$tmp/data" "$dir/data"
 echo more >>"$dir/data" && echo more >>"$tmp/data"
 cmp "$tmp/data" "$dir/data" || fail "content with writeback"
-exec 7>"$dir/dirty" # in the kernel only, until the daemon unmounts
-echo dirty >&7
+# What is in the kernel only, because the file was not closed, is written when the daemon unmounts.
+mkfifo "$tmp/end"
+python3 -c 'import os, sys
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(fd, b"dirty\n")
+open(sys.argv[2], "w").close()
+open(sys.argv[3]).read()' "$dir/dirty" "$tmp/written" "$tmp/end" &
+wait_for test -e "$tmp/written"
 kill -TERM "$(daemons "$vol")"
 wait_closed "$vol"
-exec 7>&-
+: >"$tmp/end"
+wait
 mount_volume "$vol" "$dir"
 cmp "$tmp/data" "$dir/data" || fail "content written with writeback, after a remount"
 [ "$(cat "$dir/dirty")" = dirty ] || fail "the kernel's dirty pages were lost on SIGTERM"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Many processes at once, in the same directories: nobody loses a file, sees half a change, or waits
-# for ever; slow requests do not keep quick ones waiting.
+# for ever.
 # shellcheck source=tests/posix/lib.sh
 . "$(dirname "$0")/lib.sh"
 

@@ -19,9 +19,12 @@
 #include "kvcore/engine/merge_iter.h"
 #include "kvcore/engine/output.h"
 
-#define POLL_ENTRIES 1024U /* entries between looks at who wants to stop it */
-#define IDLE_NS	     1000000000ULL
-#define BUSY_WAIT_MS 20U
+#define POLL_ENTRIES	1024U /* entries between looks at who wants to stop it */
+#define IDLE_NS		1000000000ULL
+#define BUSY_WAIT_MS	20U
+#define TABLE_BYTES_MIN (128U * 1024)
+#define TABLE_FRACTION	512U /* of a volume of fixed size */
+#define BASE_FRACTION	256U
 
 /* A full compaction's progress, in bytes of inputs. */
 struct full {
@@ -162,7 +165,7 @@ static int rewrite(struct kv_db *db, struct compaction_job *job, const struct fu
 		.level = job->out_level,
 		.below = job->out_level + 1,
 		.class = SPACE_COMPACT,
-		.table_bytes = db->table_bytes,
+		.table_bytes = job->table_bytes,
 	};
 	struct range_set *ranges = NULL;
 	struct output *o = NULL;
@@ -244,6 +247,31 @@ static int run_job(struct kv_db *db, struct compaction_job *job, const struct fu
 
 /* ---- interface ------------------------------------------------------------------------------ */
 
+/*
+ * Tables, and the smallest level, are smaller on a small volume: a step must fit into the space
+ * that is kept free for compaction, a sixteenth of the volume (space.c).
+ */
+static void scale_to_volume(struct kv_db *db, struct compaction_policy *p)
+{
+	struct space_stat st;
+
+	space_get_stat(db->space, &st);
+	p->table_bytes = OUTPUT_TABLE_BYTES;
+	p->base_bytes = OUTPUT_TABLE_BYTES;
+	p->room = UINT64_MAX;
+	if (st.size_max != UINT64_MAX) {
+		p->table_bytes = min_u64(max_u64(st.size_max / TABLE_FRACTION, TABLE_BYTES_MIN),
+					 OUTPUT_TABLE_BYTES);
+		p->base_bytes = min_u64(max_u64(st.size_max / BASE_FRACTION, p->table_bytes),
+					OUTPUT_TABLE_BYTES);
+		p->room = st.free - st.free / 8; /* manifests need some */
+	}
+	if (db->table_bytes) {
+		p->table_bytes = db->table_bytes;
+		p->base_bytes = db->table_bytes;
+	}
+}
+
 static int get_policy(struct kv_db *db, struct compaction_policy *out)
 {
 	uint64_t flushed = atomic_load_explicit(&db->last_flush_ns, memory_order_relaxed);
@@ -252,7 +280,7 @@ static int get_policy(struct kv_db *db, struct compaction_policy *out)
 
 	if (err)
 		return err;
-	out->table_bytes = db->table_bytes ? db->table_bytes : OUTPUT_TABLE_BYTES;
+	scale_to_volume(db, out);
 	out->oldest = gc.live[0];
 	out->keep_all = gc.keep_all;
 	out->idle = os_monotonic_ns(db->env) - flushed >= IDLE_NS;

@@ -11,40 +11,18 @@
 #ifndef KVCORE_ENGINE_COMPACTION_PICK_H
 #define KVCORE_ENGINE_COMPACTION_PICK_H
 
-#include "kvcore/engine/version.h"
+#include "kvcore/engine/compaction_job.h"
 
 #define COMPACTION_FANOUT   8U
 #define COMPACTION_L0_START 4U	/* sorted runs in level 0: there is work */
 #define COMPACTION_L0_STOP  20U /* writers should be stopped */
-#define COMPACTION_LAST	    (KV_LEVELS - 1)
-
-struct compaction_job {
-	struct version *version; /* referenced */
-	unsigned level, out_level;
-	struct table **upper; /* of level, in its order; heap */
-	size_t upper_count;
-	struct table **lower; /* of out_level, in its order; heap; none if it is the same level */
-	size_t lower_count;
-	bool move;     /* no byte need be rewritten */
-	bool damaged;  /* set by who runs it: the inputs cannot be read, never pick them again */
-	uint64_t *ids; /* of all inputs, claimed; heap */
-	size_t id_count;
-	uint64_t bytes; /* stored, of the inputs */
-};
-
-struct compaction_policy {
-	uint64_t table_bytes; /* of a full table; a level that would hold less is skipped */
-	kv_seq oldest;	      /* live snapshot; deletes that it sees may be dropped */
-	bool keep_all;	      /* nothing may be dropped */
-	bool idle; /* no flush for a while: level 0 may be compacted for its deletes alone */
-};
 
 /* Bytes that each level should hold at most, and the level into which level 0 goes. */
 struct compaction_shape {
 	uint64_t target[KV_LEVELS]; /* 0: it should be empty */
 	unsigned base;
 };
-void compaction_pick_shape(const struct version *v, uint64_t table_bytes,
+void compaction_pick_shape(const struct version *v, uint64_t base_bytes,
 			   struct compaction_shape *out);
 
 /* See compaction_debt(). */
@@ -66,6 +44,17 @@ int compaction_pick(struct versions *vs, const struct compaction_policy *policy,
 int compaction_pick_full(struct versions *vs, const struct compaction_policy *policy, kv_seq seq,
 			 uint64_t after_id, struct compaction_job *out) KV_MUST_CHECK;
 
-void compaction_job_fini(struct compaction_job *job);
+/* ---- shared by the choices ---- */
+
+/* Level 0 from here on can be compacted: what is behind a damaged table is not below it. */
+size_t compaction_level0_from(struct versions *vs, const struct version *v);
+bool compaction_level0_free(struct versions *vs, const struct version *v, size_t from);
+/* All of level 0 from @from on, or, where room is short, only its oldest run. */
+void compaction_choose_level0(const struct version *v, const struct compaction_policy *policy,
+			      size_t from, struct compaction_choice *c);
+/* The claim state of a table and of all it drags along into the next level: the worst of them.
+ * @dragged: stored bytes of the latter, complete unless damaged */
+enum version_claim compaction_claim_of_step(struct versions *vs, const struct version *v,
+					    unsigned level, size_t at, uint64_t *dragged);
 
 #endif

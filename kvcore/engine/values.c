@@ -27,8 +27,9 @@
 
 #define SEGMENT_MIN	 (1024U * 1024)
 #define SEGMENT_MAX	 (64U * 1024 * 1024)
-#define SEGMENT_FIRST	 (16U * 1024 * 1024) /* of a volume that grows on demand */
-#define SEGMENT_FRACTION 64U		     /* of a volume of fixed size */
+#define SEGMENT_FIRST	 (16U * 1024 * 1024) /* the least of a volume that grows on demand */
+#define SEGMENT_GROWN	 8U		     /* part of the size that it has grown to */
+#define SEGMENT_FRACTION 64U		     /* part of a volume of fixed size */
 #define SEGMENT_TIGHT	 (128U * 1024)	     /* when compaction writes on a nearly full volume */
 #define REAP_BATCH	 64U
 
@@ -57,6 +58,7 @@ int segment_new(const struct segment_meta *meta, bool sealed, struct segment **o
 	atomic_init(&seg->used_bytes, meta->used_bytes);
 	atomic_init(&seg->live_bytes, meta->live_bytes);
 	atomic_init(&seg->pending, 0);
+	atomic_init(&seg->sweep_before, 0);
 	atomic_init(&seg->sealed, sealed);
 	atomic_init(&seg->refs, 0);
 	*out = seg;
@@ -104,21 +106,17 @@ void values_free(struct values *v)
 static uint64_t segment_size(struct values *v, enum space_class class)
 {
 	struct space_stat st;
-	struct version *current;
-	bool first;
+	uint64_t size;
 
 	/* What compaction takes of the reserve, the next flush may need. */
 	if (class == SPACE_COMPACT && !space_has_room(v->options.space, SEGMENT_MIN))
 		return SEGMENT_TIGHT;
 	space_get_stat(v->options.space, &st);
-	if (st.size_max != UINT64_MAX)
-		return align_down_u64(
-			min_u64(max_u64(st.size_max / SEGMENT_FRACTION, SEGMENT_MIN), SEGMENT_MAX),
-			FORMAT_BLOCK);
-	current = versions_current(v->options.versions);
-	first = current->segment_count == 0;
-	version_unref(current);
-	return first ? SEGMENT_FIRST : SEGMENT_MAX;
+	if (st.size_max == UINT64_MAX)
+		size = max_u64(st.size / SEGMENT_GROWN, SEGMENT_FIRST);
+	else
+		size = max_u64(st.size_max / SEGMENT_FRACTION, SEGMENT_MIN);
+	return align_down_u64(min_u64(size, SEGMENT_MAX), FORMAT_BLOCK);
 }
 
 /*
@@ -400,19 +398,22 @@ int values_recovered(struct values *v)
 	return err;
 }
 
+bool values_mostly_dead(const struct segment *seg)
+{
+	/* With values pending the live bytes do not tell yet how much is dead. */
+	return atomic_load_explicit(&seg->sealed, memory_order_acquire) &&
+	       !atomic_load_explicit(&seg->pending, memory_order_acquire) &&
+	       atomic_load_explicit(&seg->live_bytes, memory_order_relaxed) <
+		       atomic_load_explicit(&seg->used_bytes, memory_order_relaxed) / 2;
+}
+
 bool values_should_move(struct values *v, const struct version *version,
 			const struct value_ref *ref)
 {
 	const struct segment *seg = version_segment(version, ref->segment_id);
 
 	(void)v;
-	if (!seg || !atomic_load_explicit(&seg->sealed, memory_order_acquire))
-		return false;
-	/* With values pending the live bytes do not tell yet how much is dead. */
-	if (atomic_load_explicit(&seg->pending, memory_order_acquire))
-		return false;
-	return atomic_load_explicit(&seg->live_bytes, memory_order_relaxed) <
-	       atomic_load_explicit(&seg->used_bytes, memory_order_relaxed) / 2;
+	return seg && values_mostly_dead(seg);
 }
 
 void values_get_stat(struct values *v, struct values_stat *out)

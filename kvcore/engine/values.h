@@ -25,11 +25,12 @@
 #include "kvcore/engine/version.h"
 
 struct segment {
-	uint64_t id;		     /* [const] */
-	struct extent extent;	     /* [const] after open; cut at recovery */
-	_Atomic uint64_t used_bytes; /* reserved from its start */
-	_Atomic uint64_t live_bytes; /* changed under the versions mutex */
-	_Atomic uint64_t pending;    /* values */
+	uint64_t id;		       /* [const] */
+	struct extent extent;	       /* [const] after open; cut at recovery */
+	_Atomic uint64_t used_bytes;   /* reserved from its start */
+	_Atomic uint64_t live_bytes;   /* changed under the versions mutex */
+	_Atomic uint64_t pending;      /* values */
+	_Atomic uint64_t sweep_before; /* compaction_pick.c: 0, or a table id */
 	_Atomic bool sealed;
 	_Atomic unsigned refs; /* versions that contain it */
 };
@@ -75,10 +76,15 @@ int values_read(struct os_volume *volume, struct checksum *checksum, enum compre
 
 /* Begin the next value in a fresh block. Called before a log sync. */
 void values_seal(struct values *v);
-/* After replay: seal all segments and give back their unused tails. */
+/*
+ * Seal all segments and cut off their unused tails, which are free after the next edit. After
+ * replay, and before the last edit of a clean close; no value is written meanwhile.
+ */
 int values_recovered(struct values *v) KV_MUST_CHECK;
 /* Remove dead segments with one version edit. Called by the background thread. */
 int values_reap(struct values *v) KV_MUST_CHECK;
+/* Sealed, all its values accounted for, and less than half of it live. */
+bool values_mostly_dead(const struct segment *seg);
 /* Should compaction move this value, because its segment is mostly dead? */
 bool values_should_move(struct values *v, const struct version *version,
 			const struct value_ref *ref);

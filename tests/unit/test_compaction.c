@@ -515,6 +515,39 @@ START_TEST(test_deletes_go_when_the_last_snapshot_is_released)
 }
 END_TEST
 
+/* Without a full compaction and without deletes: idle time finds the tables that matter. */
+START_TEST(test_idle_time_empties_mostly_dead_segments)
+{
+	struct values_stat before;
+	struct values_stat after;
+	struct world w;
+
+	world_make(&w, "sweep", 24U << 20);
+	for (unsigned i = 0; i < 4; i++) {
+		for (unsigned key = 0; key < KEYS; key++)
+			put(&w, key);
+		snapshots_publish(w.f.db.snapshots, w.seq);
+		ck_assert_int_eq(flush(&w), 0);
+	}
+	ck_assert_int_eq(compact(&w, 1000), 0);
+	for (unsigned key = 0; key < KEYS; key += 1 + key % 2)
+		put(&w, key);
+	reopen(&w);
+	values_get_stat(w.f.db.values, &before);
+	ck_assert_uint_lt(before.live_bytes * 2, before.bytes);
+	for (unsigned i = 0; i < 3; i++) {
+		ck_assert_int_eq(compact(&w, 1000), 0);
+		ck_assert_uint_eq(compaction_debt(&w.f.db), 0);
+		check_all(&w);
+		ck_assert_int_eq(values_reap(w.f.db.values), 0);
+		reopen(&w);
+	}
+	values_get_stat(w.f.db.values, &after);
+	ck_assert_uint_le(after.bytes, 3 * after.live_bytes);
+	world_free(&w);
+}
+END_TEST
+
 START_TEST(test_mostly_dead_segments_are_emptied)
 {
 	struct values_stat before;
@@ -634,6 +667,33 @@ START_TEST(test_a_full_volume_stops_compaction_without_loss)
 		space_release(w.f.db.space, taken[--count]);
 	ck_assert_int_eq(compact(&w, 100), 0);
 	check_all(&w);
+	world_free(&w);
+}
+END_TEST
+
+/* All of level 0 at once would need more than there is; the oldest run alone fits. */
+START_TEST(test_with_little_room_level_0_goes_run_by_run)
+{
+	struct compaction_policy policy = {.table_bytes = TABLE_SIZE, .base_bytes = 32U << 20};
+	struct compaction_job job;
+	struct world w;
+
+	world_make(&w, "room", 24U << 20);
+	fill(&w);
+	policy.room = UINT64_MAX;
+	ck_assert_int_eq(compaction_pick(w.f.db.versions, &policy, &job), 0);
+	ck_assert_uint_eq(job.upper_count, job.version->level[0].count);
+	compaction_job_fini(&job);
+	policy.room = 0;
+	ck_assert_int_eq(compaction_pick(w.f.db.versions, &policy, &job), 0);
+	ck_assert_uint_lt(job.upper_count, job.version->level[0].count);
+	ck_assert_ptr_eq(job.upper[job.upper_count - 1],
+			 job.version->level[0].tables[job.version->level[0].count - 1]);
+	ck_assert_uint_gt(table_get_meta(job.upper[0])->seq_min, 0);
+	for (size_t i = 0; i < job.version->level[0].count - job.upper_count; i++)
+		ck_assert_uint_gt(table_get_meta(job.version->level[0].tables[i])->seq_min,
+				  table_get_meta(job.upper[0])->seq_max);
+	compaction_job_fini(&job);
 	world_free(&w);
 }
 END_TEST
@@ -811,10 +871,12 @@ int main(void)
 		test_every_snapshot_reads_the_same_through_flush_and_compaction,
 		test_idle_time_brings_all_deletes_to_an_end,
 		test_deletes_go_when_the_last_snapshot_is_released,
+		test_idle_time_empties_mostly_dead_segments,
 		test_mostly_dead_segments_are_emptied,
 		test_sequential_data_is_moved_and_not_rewritten,
 		test_an_interrupted_compaction_leaves_everything_as_it_was,
 		test_a_full_volume_stops_compaction_without_loss,
+		test_with_little_room_level_0_goes_run_by_run,
 		test_a_flush_without_space_can_be_tried_again,
 		test_a_damaged_table_is_left_alone,
 		test_a_crash_at_any_point_leaves_what_was_flushed,

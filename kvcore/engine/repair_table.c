@@ -146,6 +146,8 @@ static int gathered_compare(const void *a, const void *b)
 
 static int salvage_sorted(struct salvage *s)
 {
+	if (!s->gathered_count)
+		return 0;
 	qsort(s->gathered, s->gathered_count, sizeof(*s->gathered), gathered_compare);
 	for (size_t i = 0; i < s->gathered_count; i++) {
 		int err = salvage_add(s, &s->gathered[i]);

@@ -23,7 +23,8 @@
 #include "kvcore/engine/manifest_store.h"
 #include "kvcore/os/os_env.h"
 
-#define VERIFY_REPORT_STEP (1024U * 1024) /* bytes between calls of the progress function */
+#define VERIFY_KEYSPACES_MAX 16U	    /* findings that one range may be split into */
+#define VERIFY_REPORT_STEP   (1024U * 1024) /* bytes between calls of the progress function */
 
 static const struct kv_slice no_key;
 
@@ -98,35 +99,47 @@ static int report_keep(struct verify *v, const struct kv_problem *p, size_t tabl
 	return err;
 }
 
+static int report_one(struct verify *v, const struct kv_problem *p, size_t table)
+{
+	v->result->problems++;
+	if (v->collect)
+		return report_keep(v, p, table);
+	if (v->options->found)
+		v->options->found(v->options->ctx, p);
+	return 0;
+}
+
 int verify_report(struct verify *v, enum kv_problem_id id, size_t table, struct kv_slice from,
 		  struct kv_slice to, const char *fmt, ...)
 {
 	struct kv_problem p = {.id = id};
+	struct kv_slice last_key;
+	unsigned first, last;
 	char text[512];
 	va_list args;
-	unsigned last;
+	int err = 0;
 
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	p.text = text;
-	p.keyspace = verify_key(from, &p.from);
-	last = verify_key(to, &p.to);
-	if (to.len && last != p.keyspace) {
-		/* A range that goes on into another keyspace has no last key in this one. */
-		size_t len = strlen(text);
-
-		p.to = no_key;
-		snprintf(text + len, sizeof(text) - len, "; up to keyspace %u", last);
-	}
-	v->result->problems++;
 	if (table != VERIFY_NO_TABLE)
 		v->rewrite[table] = true;
-	if (v->collect)
-		return report_keep(v, &p, table);
-	if (v->options->found)
-		v->options->found(v->options->ctx, &p);
-	return 0;
+	p.text = text;
+	first = verify_key(from, &p.from);
+	last = verify_key(to, &last_key);
+	if (to.len < IKEY_PREFIX_LEN || last < first)
+		last = first;
+	/* A range over several keyspaces is a finding for each of them that is likely to exist. */
+	if (last > first + VERIFY_KEYSPACES_MAX)
+		last = first + VERIFY_KEYSPACES_MAX;
+	for (unsigned keyspace = first; !err && keyspace <= last; keyspace++) {
+		p.keyspace = keyspace;
+		if (keyspace != first)
+			p.from = no_key;
+		p.to = keyspace == last ? last_key : no_key;
+		err = report_one(v, &p, table);
+	}
+	return err;
 }
 
 /* ---- superblocks --------------------------------------------------------- */

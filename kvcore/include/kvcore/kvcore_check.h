@@ -92,9 +92,9 @@ enum kv_problem_id {
 /**
  * struct kv_problem - one finding
  * @id:       what
- * @keyspace: of the keys concerned, 0 if none
- * @from:     first key that is or may be lost; empty if not known
- * @to:       last such key; empty if not known
+ * @keyspace: of the keys concerned, 0 if none; a range over several is a finding for each
+ * @from:     first key that is or may be lost; empty: the keyspace's first, or none is concerned
+ * @to:       last such key; empty: the keyspace's last, or none is concerned
  * @text:     one line for people, borrowed
  * @repaired: kv_repair() has done something about it
  */

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Engine keys in the words of files. When a page of the engine is damaged only
+ * keys are known, among them bounds that are no whole keys; fsck turns them into
+ * paths and file ids with this, and needs no volume for it.
+ */
+#include "fusefs/model/kvfs.h"
+
+#include <inttypes.h>
+
+#include "fusefs/model/model_format.h"
+#include "kvcore/base/buf.h"
+
+static uint64_t id_at(struct kv_slice key)
+{
+	uint64_t id = 0;
+
+	for (size_t i = 0; i < 8; i++)
+		id = id << 8 | (i < key.len ? key.data[i] : 0U);
+	return id;
+}
+
+bool kvfs_damage_id(unsigned keyspace, struct kv_slice key, uint64_t *id)
+{
+	switch (keyspace) {
+	case MODEL_INODES:
+	case MODEL_DATA:
+	case MODEL_XATTRS:
+	case MODEL_ORPHANS:
+		*id = id_at(key);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* A stored 0 is a slash to the user. */
+static int append_path(struct kv_buf *out, struct kv_slice path)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < path.len && !err; i++) {
+		if (!path.data[i])
+			err = buf_append_byte(out, '/');
+		else
+			err = buf_append_escaped(out, kv_slice_of(path.data + i, 1));
+	}
+	return err;
+}
+
+int kvfs_damage_text(unsigned keyspace, struct kv_slice key, struct kv_buf *out)
+{
+	uint64_t id;
+	int err;
+
+	if (kvfs_damage_id(keyspace, key, &id))
+		return buf_printf(out, "file id %" PRIu64, id);
+	if (keyspace != MODEL_NAMES)
+		return buf_append_escaped(out, key);
+	/* In a directory that was given a fresh prefix: a path never begins with a slash. */
+	if (key.len >= MODEL_FRESH_LEN && !key.data[0]) {
+		id = id_at(kv_slice_of(key.data + 1, key.len - 1));
+		err = buf_printf(out, "directory id %" PRIu64 "/", id);
+		key = kv_slice_of(key.data + MODEL_FRESH_LEN, key.len - MODEL_FRESH_LEN);
+	} else {
+		err = buf_append_byte(out, '/');
+	}
+	return err ? err : append_path(out, key);
+}

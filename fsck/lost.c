@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Names the files whose contents a finding of the engine concerns. Directories
+ * are visited breadth first through libkvfs, read-only; one that cannot be read
+ * is left out, because it is reported as damaged itself.
+ */
+#include "fsck/lost.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "kvcore/base/buf.h"
+
+void lost_fini(struct lost *l)
+{
+	free(l->ranges);
+}
+
+void lost_note(struct lost *l, const struct kv_problem *p)
+{
+	struct lost_range range = {0, UINT64_MAX};
+
+	if (!kvfs_damage_id(p->keyspace, p->from, &range.from))
+		return;
+	if (p->to.len)
+		(void)kvfs_damage_id(p->keyspace, p->to, &range.to);
+	if (p->id != KV_PROBLEM_TABLE_PAGE && p->id != KV_PROBLEM_VALUE &&
+	    p->id != KV_PROBLEM_VALUE_DANGLING)
+		return;
+	if (l->count == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 64;
+		struct lost_range *r = realloc(l->ranges, cap * sizeof(*r));
+
+		if (!r) {
+			l->incomplete = true;
+			return;
+		}
+		l->ranges = r;
+		l->cap = cap;
+	}
+	l->ranges[l->count++] = range;
+}
+
+static bool is_lost(const struct lost *l, uint64_t ino)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		if (ino >= l->ranges[i].from && ino <= l->ranges[i].to)
+			return true;
+	}
+	return false;
+}
+
+void lost_print_key(unsigned keyspace, struct kv_slice key)
+{
+	struct kv_buf text = {0};
+
+	if (!kvfs_damage_text(keyspace, key, &text))
+		printf("%.*s", (int)text.len, (const char *)text.data);
+	kv_buf_free(&text);
+}
+
+/* ---- the walk ------------------------------------------------------------------ */
+
+/* A directory to be visited. */
+struct stop {
+	struct kvfs_node *node;
+	char *path; /* heap; "" is the root */
+};
+
+struct walk {
+	const struct lost *lost;
+	struct kvfs *fs;
+	struct stop *stops; /* a queue that only grows */
+	size_t count, cap;
+	const char *path; /* of the directory at hand */
+};
+
+static bool push(struct walk *w, struct kvfs_node *node, char *path)
+{
+	if (w->count == w->cap) {
+		size_t cap = w->cap ? 2 * w->cap : 64;
+		struct stop *s = realloc(w->stops, cap * sizeof(*s));
+
+		if (!s)
+			return false;
+		w->stops = s;
+		w->cap = cap;
+	}
+	w->stops[w->count++] = (struct stop){node, path};
+	return true;
+}
+
+static void print_file(const char *path, const char *name)
+{
+	struct kv_buf text = {0};
+
+	if (!buf_append_escaped(&text, kv_slice_of(path, strlen(path))) &&
+	    !buf_append_byte(&text, '/') &&
+	    !buf_append_escaped(&text, kv_slice_of(name, strlen(name))))
+		printf("file %.*s: some of it is lost or older than it was\n", (int)text.len,
+		       (const char *)text.data);
+	kv_buf_free(&text);
+}
+
+static int visit(void *ctx, const struct kvfs_dirent *e)
+{
+	struct walk *w = ctx;
+	char *path = NULL;
+
+	if (!strcmp(e->name, ".") || !strcmp(e->name, ".."))
+		return 0;
+	if (!S_ISDIR(e->type) && is_lost(w->lost, e->ino))
+		print_file(w->path, e->name);
+	if (S_ISDIR(e->type) && e->node && asprintf(&path, "%s/%s", w->path, e->name) >= 0) {
+		if (push(w, e->node, path))
+			return 0;
+		free(path);
+	}
+	if (e->node)
+		kvfs_node_forget(w->fs, e->node, 1);
+	return 0;
+}
+
+static void visit_directory(struct walk *w, const struct stop *stop)
+{
+	struct kvfs_dir *dir;
+
+	w->path = stop->path;
+	if (kvfs_dir_open(w->fs, stop->node, &dir))
+		return;
+	(void)!kvfs_dir_read(dir, 0, true, visit, w);
+	kvfs_dir_close(dir);
+}
+
+int lost_print(const struct lost *l, const char *volume)
+{
+	struct kvfs_options options = {.flags = KVFS_RDONLY};
+	struct walk w = {.lost = l};
+	char *root;
+	int err;
+
+	if (!l->count)
+		return 0;
+	err = kvfs_open(volume, &options, &w.fs);
+	if (err)
+		return err;
+	root = strdup("");
+	if (root && !push(&w, kvfs_root(w.fs), root))
+		free(root);
+	for (size_t i = 0; i < w.count; i++) {
+		struct stop stop = w.stops[i];
+
+		visit_directory(&w, &stop);
+		if (i)
+			kvfs_node_forget(w.fs, stop.node, 1);
+		free(stop.path);
+	}
+	free(w.stops);
+	if (l->incomplete)
+		puts("there are more such files than could be remembered");
+	return kvfs_close(w.fs);
+}

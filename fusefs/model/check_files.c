@@ -122,16 +122,26 @@ int check_orphans(struct check *c)
 	return check_scan(c, MODEL_ORPHANS, check_orphan);
 }
 
-/* By id; of the same id a linked one first, then one with a name. */
+/* Of several files with one id, the one that what is stored under the id is taken to belong to. */
+static int check_claim(const struct check_file *f)
+{
+	if (f->where == CHECK_ORPHANED)
+		return 4;
+	if (f->where == CHECK_LINKED)
+		return 0;
+	if (f->flags & MODEL_FLAG_CHUNKS)
+		return 1;
+	return f->flags & MODEL_FLAG_XATTRS ? 2 : 3;
+}
+
+/* By id, and of the same id the owner first. */
 static int check_compare(const void *a, const void *b)
 {
 	const struct check_file *x = a, *y = b;
-	int px = x->where == CHECK_LINKED ? 0 : x->where == CHECK_NAMED ? 1 : 2;
-	int py = y->where == CHECK_LINKED ? 0 : y->where == CHECK_NAMED ? 1 : 2;
 
 	if (x->id != y->id)
 		return x->id < y->id ? -1 : 1;
-	return px - py;
+	return check_claim(x) - check_claim(y);
 }
 
 static int check_no_name(struct check *c, const struct check_file *f)
@@ -417,8 +427,7 @@ static int check_mend_twice(struct check *c, const struct model_key *key, struct
 	struct model_key at;
 	int err;
 
-	if (!(r->flags & (MODEL_FLAG_CHUNKS | MODEL_FLAG_XATTRS)) || r->id < MODEL_ID_FIRST ||
-	    inode_is_dir(r)) {
+	if (!(r->flags & MODEL_FLAG_CHUNKS) || r->id < MODEL_ID_FIRST) {
 		r->id = check_new_id(c);
 		r->flags &= (uint8_t)~MODEL_FLAG_XATTRS;
 		if (inode_is_dir(r) && r->prefix.len) {
@@ -457,6 +466,16 @@ static struct check_file *check_marked(struct check *c, uint64_t id, bool *twice
 	return f;
 }
 
+/* The first record of those that would do keeps the id. */
+static bool check_keeps_id(struct check_file *f, const struct inode *r)
+{
+	if (f->where != CHECK_NAMED || (f->flags & MODEL_FLAG_CHUNKS) || f->kept ||
+	    r->flags != f->flags || r->id < MODEL_ID_FIRST)
+		return false;
+	f->kept = true;
+	return true;
+}
+
 static int check_mend(struct check *c, unsigned keyspace, struct kv_slice key,
 		      struct kv_slice value)
 {
@@ -475,9 +494,12 @@ static int check_mend(struct check *c, unsigned keyspace, struct kv_slice key,
 		return 0;
 	memcpy(at.b, key.data, key.len);
 	err = check_fix_record(c, &at, &rec);
-	if (!err && f->fix_chunks && (rec.r.flags & MODEL_FLAG_CHUNKS))
+	if (!err && (twice || f->fix_chunks) && (rec.r.flags & MODEL_FLAG_CHUNKS) &&
+	    (f->flags & MODEL_FLAG_CHUNKS)) {
 		rec.r.chunks = f->chunks;
-	if (!err && twice && keyspace == MODEL_NAMES)
+		rec.r.size = f->size;
+	}
+	if (!err && twice && keyspace == MODEL_NAMES && !check_keeps_id(f, &rec.r))
 		err = check_mend_twice(c, &at, &rec.r);
 	else if (!err)
 		err = check_fix_put(c, &at, &rec.r);

@@ -40,6 +40,7 @@ struct check_file {
 	uint8_t flags; /* MODEL_FLAG_* */
 	bool dir;
 	bool twice;	 /* another one has the same id */
+	bool kept;	 /* the record that keeps the id was found */
 	bool fix_chunks; /* chunks holds what there are */
 };
 

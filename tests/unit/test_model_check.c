@@ -602,7 +602,8 @@ START_TEST(test_random_damage_is_mended_in_one_run)
 		ck_assert_uint_eq(r.problems, 0);
 		model_open(&m);
 		use(m.root, 0);
-		ok(kvfs_key_scan(m.fs, &all, ignore_key, NULL));
+		err = kvfs_key_scan(m.fs, &all, ignore_key, NULL);
+		ck_assert(!err || err == -KV_E_TOO_BIG); /* a size may have grown */
 		if (round % 5 == 4) {
 			teardown();
 			setup();

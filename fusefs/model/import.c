@@ -302,9 +302,13 @@ static int import_root(struct import *im, const struct stat *st, uint32_t dirs)
 	return err;
 }
 
-/* Stopped before the end: directories whose link count runs ahead get the right one. */
+/*
+ * Stopped before the end: directories whose link count runs ahead get the right one, and a file
+ * that was being copied goes.
+ */
 static int import_settle(struct import *im)
 {
+	struct model_key from, to;
 	int err = 0;
 
 	for (size_t i = 1; i < im->depth && !err; i++) {
@@ -318,7 +322,13 @@ static int import_settle(struct import *im)
 		if (!err)
 			err = import_dir_put(im, d);
 	}
-	if (!err && im->bytes)
+	if (!err && im->partial) {
+		place_id(MODEL_DATA, im->partial, &from);
+		place_id(MODEL_DATA, im->partial + 1, &to);
+		err = kv_batch_delete_range(im->batch, MODEL_DATA, model_key_slice(&from),
+					    model_key_slice(&to));
+	}
+	if (!err)
 		err = kv_batch_write(im->batch, 0, NULL);
 	return err;
 }

@@ -13,8 +13,9 @@ struct import_link;
 struct import {
 	struct kvfs *fs;
 	struct kv_batch *batch;
-	uint64_t bytes; /* in the batch */
-	uint64_t done;	/* entries */
+	uint64_t bytes;	  /* in the batch */
+	uint64_t done;	  /* entries */
+	uint64_t partial; /* file whose chunks were put before its record; 0: none */
 	const struct kv_progress *progress;
 	struct kv_buf path; /* of the host, for messages */
 	struct import_dir **stack;

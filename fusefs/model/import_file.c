@@ -203,7 +203,7 @@ static int import_chunk(struct import *im, int fd, struct inode *r, uint64_t off
 
 /*
  * Contents in chunks, hole by hole. Batches that are written before the record
- * is there are chunks of no file: fsck removes them after a crash.
+ * is there are chunks of no file: import_settle() removes them, or fsck after a crash.
  */
 static int import_chunks(struct import *im, int fd, struct inode *r)
 {
@@ -212,6 +212,7 @@ static int import_chunks(struct import *im, int fd, struct inode *r)
 	int err = 0;
 
 	r->flags |= MODEL_FLAG_CHUNKS;
+	im->partial = r->id;
 	while (off < r->size && !err) {
 		at = lseek(fd, (off_t)off, SEEK_DATA);
 		if (at < 0 && errno == ENXIO)
@@ -380,7 +381,9 @@ int import_file(struct import *im, int dir_fd, const char *name, const struct st
 	err = import_load(im, dir_fd, name, st, &r);
 	if (err)
 		return err;
-	if (st->st_nlink > 1)
-		return import_link_first(im, st, &r, key);
-	return import_put_record(im, key, &r);
+	err = st->st_nlink > 1 ? import_link_first(im, st, &r, key)
+			       : import_put_record(im, key, &r);
+	if (!err)
+		im->partial = 0;
+	return err;
 }

@@ -28,8 +28,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TICK_NS	    (1000 * 1000) /* of the warden */
-#define TICKS_QUIET 50		  /* without a request, after which the warden sleeps */
+#define TICK_NS	    (2 * 1000 * 1000) /* of the warden */
+#define WATCHFUL    64		      /* requests to poll behind, after another process was seen */
+#define TICKS_QUIET 25		      /* without a request, after which the warden sleeps */
 
 static void *worker_run(void *arg);
 
@@ -105,16 +106,21 @@ static void give_away(struct pool *p)
 	pthread_mutex_unlock(&p->mu);
 }
 
-/* Whether the answer has to wait for the disk. */
-static bool is_slow(const struct pool *p, const struct fuse_buf *buf)
+static uint32_t write_flags(const struct fuse_buf *buf, bool of_request)
 {
-	struct fuse_in_header head;
 	struct fuse_write_in write;
 
-	if (buf->size < sizeof(head))
-		return false;
-	memcpy(&head, buf->mem, sizeof(head));
-	switch (head.opcode) {
+	if (buf->size < sizeof(struct fuse_in_header) + sizeof(write))
+		return 0;
+	memcpy(&write, (const char *)buf->mem + sizeof(struct fuse_in_header), sizeof(write));
+	return of_request ? write.write_flags : write.flags;
+}
+
+/* Whether the answer has to wait for the disk. */
+static bool is_slow(const struct pool *p, const struct fuse_in_header *head,
+		    const struct fuse_buf *buf)
+{
+	switch (head->opcode) {
 	case FUSE_FSYNC:
 	case FUSE_FSYNCDIR:
 	case FUSE_FALLOCATE:
@@ -129,13 +135,29 @@ static bool is_slow(const struct pool *p, const struct fuse_buf *buf)
 	case FUSE_READ:
 		return false;
 	case FUSE_WRITE:
-		if (p->sync || buf->size < sizeof(head) + sizeof(write))
-			return p->sync;
-		memcpy(&write, (const char *)buf->mem + sizeof(head), sizeof(write));
-		return write.flags & O_DSYNC;
+		return p->sync || (write_flags(buf, false) & O_DSYNC);
 	default:
 		return p->sync;
 	}
+}
+
+/*
+ * Whether other requests may be waiting: somebody else has sent one lately, or this one belongs to
+ * readahead or write-back, which do not wait for each other. It saves a poll where one program
+ * does one thing after the other.
+ */
+static bool may_wait(struct pool *p, const struct fuse_in_header *head, const struct fuse_buf *buf)
+{
+	if (p->last_pid != head->pid) {
+		p->last_pid = head->pid;
+		p->watchful = WATCHFUL;
+	}
+	if (p->watchful) {
+		p->watchful--;
+		return true;
+	}
+	return head->opcode == FUSE_READ ||
+	       (head->opcode == FUSE_WRITE && (write_flags(buf, true) & FUSE_WRITE_CACHE));
 }
 
 static bool more_waits(const struct pool *p)
@@ -157,9 +179,13 @@ static void wake_warden(struct pool *p)
 /* Returns whether the worker is still the reader. */
 static bool answer(struct pool *p, unsigned id, const struct fuse_buf *buf)
 {
+	struct fuse_in_header head = {0};
 	bool mine;
 
-	if (is_slow(p, buf) || (p->max_threads > 1 && more_waits(p))) {
+	if (buf->size >= sizeof(head))
+		memcpy(&head, buf->mem, sizeof(head));
+	if (is_slow(p, &head, buf) ||
+	    (p->max_threads > 1 && may_wait(p, &head, buf) && more_waits(p))) {
 		give_away(p);
 		fuse_session_process_buf(p->session, buf);
 		return false;

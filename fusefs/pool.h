@@ -29,6 +29,8 @@ struct pool {
 	bool ended;		   /* [mu] no more requests are read */
 	bool warden_sleeps;	   /* [mu] */
 	int result;		   /* [mu] why it ended: 0 or -errno of reading */
+	uint32_t last_pid;	   /* [the reader] who sent the last request */
+	unsigned watchful;	   /* [the reader] for how many more requests to poll */
 	pthread_t warden;	   /* [self] */
 	atomic_uint_fast64_t beat; /* [atomic] odd while the reader answers; changes with each */
 	atomic_bool wake_warden;   /* [atomic] copy of warden_sleeps for the reader */

@@ -27,7 +27,7 @@ static bool sample_is_deleted(unsigned i)
 /* The stage whose write of the key is the last one. */
 static unsigned sample_stage(unsigned i)
 {
-	return i % 5 == 0 ? 1 : 0;
+	return i % 5 == 0 || i % 300 == 11 ? 1 : 0;
 }
 
 static size_t sample_len(unsigned i, unsigned stage)

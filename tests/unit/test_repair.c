@@ -147,6 +147,7 @@ END_TEST
 START_TEST(test_the_key_of_a_damaged_value_is_dropped_not_reverted)
 {
 	struct manifest_loaded loaded;
+	unsigned wrong, missing;
 	unsigned damaged = 0;
 
 	sample_load_manifest(whole, &loaded);
@@ -158,6 +159,11 @@ START_TEST(test_the_key_of_a_damaged_value_is_dropped_not_reverted)
 
 			sim_env_flip(e, SAMPLE_NAME, m->extent.off + off, 5);
 			damaged += check_repair(e);
+			/* Nor does an older value of the key come back. */
+			ck_assert_int_eq(
+				sample_compare(e, SAMPLE_CLOSED, NULL, NULL, &wrong, &missing), 0);
+			ck_assert_uint_eq(wrong, 0);
+			ck_assert_uint_le(missing, 2);
 			sim_env_free(e);
 		}
 	}

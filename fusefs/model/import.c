@@ -360,7 +360,7 @@ static int import_tree(struct import *im, const char *from)
 
 		if (d->next < d->names.count) {
 			err = import_entry(im, d, d->names.names[d->next++]);
-			if (!err && im->bytes >= IMPORT_BATCH_BYTES)
+			if (!err && im->bytes >= im->bytes_max)
 				err = import_flush(im);
 		} else if (im->depth > 1) {
 			import_dir_close(d);
@@ -387,10 +387,13 @@ static int import_tree(struct import *im, const char *from)
 int kvfs_import(struct kvfs *fs, const char *from, const struct kv_progress *progress,
 		struct kv_buf *failed)
 {
+	struct kv_db_info info;
 	struct import *im;
 	int err;
 
 	err = kvfs_writable(fs);
+	if (!err)
+		err = kv_get_info(fs->db, &info);
 	if (err)
 		return err;
 	im = calloc(1, sizeof(*im));
@@ -398,6 +401,8 @@ int kvfs_import(struct kvfs *fs, const char *from, const struct kv_progress *pro
 		return -ENOMEM;
 	im->fs = fs;
 	im->progress = progress;
+	/* The log adds some bytes to each key and value, fewer than they have. */
+	im->bytes_max = min_u64(IMPORT_BATCH_BYTES, info.txn_max_bytes / 3);
 	/* A natural prefix might be taken: then every directory gets a fresh one. */
 	im->displaced = atomic_load(&fs->displaced);
 	im->stack = calloc(IMPORT_DEPTH_MAX, sizeof(struct import_dir *));

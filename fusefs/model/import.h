@@ -5,7 +5,7 @@
 
 #include "fusefs/model/edit.h"
 
-#define IMPORT_BATCH_BYTES (1024U * 1024)
+#define IMPORT_BATCH_BYTES (1024U * 1024) /* of a batch, at most */
 
 struct import_dir;
 struct import_link;
@@ -13,9 +13,10 @@ struct import_link;
 struct import {
 	struct kvfs *fs;
 	struct kv_batch *batch;
-	uint64_t bytes;	  /* in the batch */
-	uint64_t done;	  /* entries */
-	uint64_t partial; /* file whose chunks were put before its record; 0: none */
+	uint64_t bytes;	    /* in the batch */
+	uint64_t bytes_max; /* at which it is written: what a small log can carry */
+	uint64_t done;	    /* entries */
+	uint64_t partial;   /* file whose chunks were put before its record; 0: none */
 	const struct kv_progress *progress;
 	struct kv_buf path; /* of the host, for messages */
 	struct import_dir **stack;

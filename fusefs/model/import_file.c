@@ -196,7 +196,7 @@ static int import_chunk(struct import *im, int fd, struct inode *r, uint64_t off
 	chunk_key(r->id, off / MODEL_CHUNK, 0, &key);
 	r->chunks++;
 	err = import_put(im, &key, kv_slice_of(im->data.data, got));
-	if (!err && im->bytes >= IMPORT_BATCH_BYTES)
+	if (!err && im->bytes >= im->bytes_max)
 		err = import_flush(im);
 	return err;
 }

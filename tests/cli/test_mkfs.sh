@@ -140,6 +140,11 @@ makes -q -d tree filled
 "$fsck" -nv filled >out || fail "filled: $(cat out)"
 grep -q '^files 503, directories 4, symlinks 1, others 1, further names [12]' out ||
 	fail "filled: $(cat out)"
+# Many files through the smallest log.
+mkdir many
+(cd many && seq 6000 | xargs touch)
+makes -q --log-size 1M -d many small
+grep -q 'files 6000,' out.fsck || fail "many: $(cat out.fsck)"
 # Too small for it: no volume is left.
 rm -f a
 head -c 12000000 /dev/urandom >tree/large

@@ -130,14 +130,12 @@ static int add_locked(struct listings *all, uint64_t ino, struct listing **out)
 {
 	struct listing *l = calloc(1, sizeof(*l));
 	struct listing **slot;
-	int err;
 
 	if (!l)
 		return -ENOMEM;
-	err = pthread_mutex_init(&l->mu, NULL);
-	if (err) {
+	if (pthread_mutex_init(&l->mu, NULL)) {
 		free(l);
-		return -err;
+		return -ENOMEM;
 	}
 	l->ino = ino;
 	l->base = LISTING_FIRST;

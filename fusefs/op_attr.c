@@ -205,6 +205,7 @@ static int set_readonly(fuse_req_t req, const void *in, size_t len)
 	return kvfs_set_readonly(op_daemon(req)->fs, readonly != 0);
 }
 
+/* The parameters are libfuse's. NOLINTNEXTLINE(readability-function-size) */
 void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
 	      unsigned request_flags, const void *in_buf, size_t in_bufsz, size_t out_bufsz)
 {

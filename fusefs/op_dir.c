@@ -144,13 +144,17 @@ static int cookie_of(struct kvfsd *d, struct handle *h, uint64_t position, uint6
 
 /* ---- answers ---- */
 
+struct taken {
+	struct kvfs_node *node;
+};
+
 struct answer {
 	fuse_req_t req;
 	struct handle *handle;
 	uint64_t before; /* position of the last entry */
 	char *buf;
 	size_t size, used;
-	struct kv_buf nodes; /* struct kvfs_node *: handed out so far */
+	struct kv_buf nodes; /* struct taken: handed out so far */
 };
 
 /* The entry's position, remembered for the next request. */
@@ -194,6 +198,7 @@ static int emit_plus(void *ctx, const struct kvfs_dirent *e)
 	struct answer *a = ctx;
 	struct fuse_entry_param entry = {.attr = {.st_ino = e->ino, .st_mode = e->type}};
 	size_t room = a->size - a->used;
+	struct taken taken = {e->node};
 	uint64_t position;
 	size_t need;
 
@@ -201,14 +206,14 @@ static int emit_plus(void *ctx, const struct kvfs_dirent *e)
 		return 1;
 	if (e->node) {
 		reply_fill_entry(e->node, e->attr, &entry);
-		if (buf_append(&a->nodes, &e->node, sizeof(e->node)))
+		if (buf_append(&a->nodes, &taken, sizeof(taken)))
 			return 1;
 	}
 	need = fuse_add_direntry_plus(a->req, a->buf + a->used, room, e->name, &entry,
 				      (off_t)position);
 	if (need > room) {
 		if (e->node)
-			a->nodes.len -= sizeof(e->node);
+			a->nodes.len -= sizeof(taken);
 		return 1;
 	}
 	a->used += need;
@@ -217,11 +222,11 @@ static int emit_plus(void *ctx, const struct kvfs_dirent *e)
 
 static void forget_all(struct kvfs *fs, const struct kv_buf *nodes)
 {
-	struct kvfs_node *node;
+	struct taken taken;
 
-	for (size_t at = 0; at < nodes->len; at += sizeof(node)) {
-		memcpy(&node, nodes->data + at, sizeof(node));
-		kvfs_node_forget(fs, node, 1);
+	for (size_t at = 0; at < nodes->len; at += sizeof(taken)) {
+		memcpy(&taken, nodes->data + at, sizeof(taken));
+		kvfs_node_forget(fs, taken.node, 1);
 	}
 }
 

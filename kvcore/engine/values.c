@@ -116,7 +116,9 @@ static uint64_t segment_size(struct values *v, enum space_class class)
 		size = max_u64(st.size / SEGMENT_GROWN, SEGMENT_FIRST);
 	else
 		size = max_u64(st.size_max / SEGMENT_FRACTION, SEGMENT_MIN);
-	return align_down_u64(min_u64(size, SEGMENT_MAX), FORMAT_BLOCK);
+	/* Compaction fills its segment slowly, and what is not used of it is missed elsewhere. */
+	return align_down_u64(min_u64(size, class == SPACE_COMPACT ? SEGMENT_FIRST : SEGMENT_MAX),
+			      FORMAT_BLOCK);
 }
 
 /*

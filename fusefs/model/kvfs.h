@@ -80,6 +80,12 @@ KV_API int kvfs_mkfs(const char *path, const struct kv_create_options *options,
  */
 KV_API int kvfs_open(const char *path, const struct kvfs_options *options, struct kvfs **out)
 	KV_MUST_CHECK;
+/*
+ * The tree as of a named snapshot (kv_snapshot_create(); NULL: as of now): a read-only handle with
+ * nodes of its own, whose ids are those of @fs. Closed with kvfs_close() before @fs is.
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_NOT_A_VOLUME (it is from before kvfs_mkfs()).
+ */
+KV_API int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **out) KV_MUST_CHECK;
 /* No directory or transaction is open. Nodes are forgotten. Return: as kv_close(). */
 KV_API int kvfs_close(struct kvfs *fs) KV_MUST_CHECK;
 KV_API struct kv_db *kvfs_db(struct kvfs *fs);

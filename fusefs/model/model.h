@@ -71,17 +71,17 @@ struct node_shard {
 };
 
 struct kvfs {
-	struct kv_db *db;		    /* [const] */
-	const struct kv_snapshot *snapshot; /* [const] reads are as of this, if not NULL */
-	bool view;			    /* [const] the database belongs to another handle */
-	bool opened_readonly;		    /* [const] */
-	bool sync;			    /* [const] */
-	bool lazytime;			    /* [const] */
-	enum kvfs_atime atime;		    /* [const] */
-	struct kv_log_sink log;		    /* [const] */
-	_Atomic bool readonly;		    /* [atomic] */
-	_Atomic bool displaced;		    /* [atomic] MODEL_PREFIXES has or may have entries */
-	_Atomic uint64_t write_seq;	    /* [atomic] writes that left only pending times */
+	struct kv_db *db;	      /* [const] */
+	struct kv_snapshot *snapshot; /* [const] reads are as of this, if not NULL */
+	bool view;		      /* [const] the database belongs to another handle */
+	bool opened_readonly;	      /* [const] */
+	bool sync;		      /* [const] */
+	bool lazytime;		      /* [const] */
+	enum kvfs_atime atime;	      /* [const] */
+	struct kv_log_sink log;	      /* [const] */
+	_Atomic bool readonly;	      /* [atomic] */
+	_Atomic bool displaced;	      /* [atomic] MODEL_PREFIXES has or may have entries */
+	_Atomic uint64_t write_seq;   /* [atomic] writes that left only pending times */
 	struct os_rwlock ns;
 	struct node_shard shards[MODEL_SHARDS];
 	struct kvfs_node root;

@@ -236,6 +236,37 @@ out:
 	return err;
 }
 
+int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **out)
+{
+	struct kvfs *view = calloc(1, sizeof(*view));
+	int err;
+
+	if (!view)
+		return -ENOMEM;
+	view->db = fs->db;
+	view->view = true;
+	view->opened_readonly = true;
+	view->log = fs->log;
+	view->atime = KVFS_NOATIME;
+	atomic_store(&view->readonly, true);
+	err = open_init(view);
+	if (err) {
+		free(view);
+		return err;
+	}
+	err = kv_snapshot_open(fs->db, name, &view->snapshot);
+	if (!err)
+		err = open_look(view);
+	if (err) {
+		if (view->snapshot)
+			kv_snapshot_release(view->snapshot);
+		open_fini(view);
+		return err;
+	}
+	*out = view;
+	return 0;
+}
+
 int kvfs_close(struct kvfs *fs)
 {
 	int err = 0, closed;
@@ -250,9 +281,13 @@ int kvfs_close(struct kvfs *fs)
 		if (!err)
 			err = closed;
 	}
-	closed = fs->view ? 0 : kv_close(fs->db);
-	if (closed)
-		err = closed;
+	if (fs->view) {
+		kv_snapshot_release(fs->snapshot);
+	} else {
+		closed = kv_close(fs->db);
+		if (closed)
+			err = closed;
+	}
 	open_fini(fs);
 	return err;
 }

@@ -31,7 +31,10 @@ static int retry_once(struct kvfs *fs, const struct retry_op *op)
 		kv_txn_abort(txn);
 		return err;
 	}
-	err = kv_txn_commit(txn, op->frees ? KV_COMMIT_RESERVE : 0, NULL);
+	err = kv_txn_commit(txn,
+			    (op->frees ? KV_COMMIT_RESERVE : 0U) |
+				    (op->optional ? KV_COMMIT_OPTIONAL : 0U),
+			    NULL);
 	if (!err && op->done)
 		op->done(fs, op->arg);
 	return err;

@@ -22,6 +22,7 @@ struct retry_op {
 	bool exclusive; /* changes where existing files live */
 	bool sync;	/* durable on return */
 	bool once;	/* a lost race is for the caller */
+	bool optional;	/* fails at once on a full volume */
 	bool frees;	/* gives back more than it takes: allowed on a full volume */
 };
 

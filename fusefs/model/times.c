@@ -146,7 +146,8 @@ static int times_atime_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 void times_accessed(struct kvfs *fs, struct kvfs_node *node, const struct inode *r)
 {
 	struct edit e = {.node = node};
-	struct retry_op op = {.run = times_atime_run, .done = times_flush_done, .arg = &e};
+	struct retry_op op = {
+		.run = times_atime_run, .done = times_flush_done, .arg = &e, .optional = true};
 	struct kvfs_time now;
 	struct inode seen = *r;
 	int err;

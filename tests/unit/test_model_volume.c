@@ -191,6 +191,40 @@ START_TEST(test_ids_are_never_given_twice)
 }
 END_TEST
 
+START_TEST(test_a_snapshot_is_a_tree_of_its_own)
+{
+	static uint8_t big[100000];
+	struct kvfs_node *d = model_mkdir(&m, m.root, "d"), *f, *then;
+	struct model_fixture view;
+	struct kv_buf got = {0};
+
+	f = model_mkfile(&m, d, "f", kv_slice_of(big, sizeof(big)));
+	model_forget(&m, model_mkfile(&m, d, "gone", test_str("old")));
+	ok(kv_snapshot_create(kvfs_db(m.fs), "before"));
+	ok(kvfs_write(m.fs, f, 5, test_str("new"), false));
+	ok(kvfs_unlink(m.fs, d, "gone"));
+	ok(kvfs_rename(m.fs, m.root, "d", m.root, "moved", 0));
+	view = m;
+	fails(kvfs_open_snapshot(m.fs, "none", &view.fs), -KV_E_NOTFOUND);
+	ok(kvfs_open_snapshot(m.fs, "before", &view.fs));
+	view.root = kvfs_root(view.fs);
+	model_expect_list(&view, view.root, ". .. d ");
+	then = model_lookup(&view, view.root, "d");
+	ck_assert_uint_eq(kvfs_node_ino(then), kvfs_node_ino(d));
+	model_expect_list(&view, then, ". .. f gone ");
+	ok(kvfs_key_get(view.fs, test_str("d/f"), &got));
+	ck_assert_mem_eq(got.data, big, sizeof(big));
+	fails(kvfs_unlink(view.fs, then, "gone"), -KV_E_READONLY);
+	fails(kvfs_set_readonly(view.fs, false), -KV_E_READONLY);
+	model_forget(&view, then);
+	ok(kvfs_close(view.fs));
+	ok(kv_snapshot_drop(kvfs_db(m.fs), "before"));
+	kv_buf_free(&got);
+	model_forget(&m, f);
+	model_forget(&m, d);
+}
+END_TEST
+
 START_TEST(test_mkfs_that_fails_leaves_no_volume)
 {
 	struct kv_create_options o = {.size_bytes = 1000};
@@ -222,7 +256,7 @@ int main(void)
 		test_a_later_format_is_refused,		  test_read_only_service_changes_nothing,
 		test_what_was_synced_survives_power_loss, test_a_rename_is_a_barrier,
 		test_a_failed_sync_is_told_and_poisons,	  test_ids_are_never_given_twice,
-		test_mkfs_that_fails_leaves_no_volume,
+		test_a_snapshot_is_a_tree_of_its_own,	  test_mkfs_that_fails_leaves_no_volume,
 	};
 
 	return test_suite_run_with("model_volume", tests, KV_ARRAY_COUNT(tests), 60, setup,

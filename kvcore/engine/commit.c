@@ -113,6 +113,7 @@ static int rotate(struct kv_db *db)
 	err = memtable_new(db->cache, &fresh);
 	if (err)
 		return err;
+	atomic_store_explicit(&db->fresh_value_bytes, 0, memory_order_relaxed);
 	f.last_seq = db->commits->last_seq;
 	wal_get_position(db->wal, &f.log_after);
 	os_mutex_lock(&db->mu);
@@ -174,16 +175,21 @@ static unsigned frozen_count(struct kv_db *db)
 	return n;
 }
 
-/* Freeze the memtable when it is full, or when the log is half full of what only it holds. */
+/*
+ * Freeze the memtable when it is full, when the log is half full of what only it holds, or when
+ * it refers to many bytes of large values: the values that they replaced die at its flush.
+ */
 static int make_room(struct kv_db *db)
 {
 	struct memtable *m = active_memtable(db);
 	bool full = memtable_bytes(m) >= db->options.memtable_bytes;
+	bool values_full = atomic_load_explicit(&db->fresh_value_bytes, memory_order_relaxed) >
+			   db->fresh_value_max;
 	bool log_full = wal_used(db->wal) > db->wal_size / 2 && frozen_count(db) == 0;
 	int err;
 
 	pause_us(db, background_pace_us(db));
-	if (memtable_empty(m) || !(full || log_full))
+	if (memtable_empty(m) || !(full || log_full || values_full))
 		return 0;
 	err = wait_for_flush(db, FROZEN_LIMIT - 1);
 	return err ? err : rotate(db);
@@ -426,7 +432,6 @@ out:
 
 int commit_sync(struct kv_db *db, uint64_t lsn)
 {
-	values_seal(db->values);
 	return wal_sync(db->wal, lsn);
 }
 

@@ -18,14 +18,15 @@
 #include "kvcore/base/logmsg.h"
 #include "kvcore/engine/manifest_store.h"
 
-#define CACHE_DEFAULT	(128U * 1024 * 1024)
-#define CACHE_MIN	(8U * 1024 * 1024)
-#define MEMTABLE_MAX	(64U * 1024 * 1024)
-#define MEMTABLE_MIN	(64U * 1024)
-#define LARGE_DEFAULT	4096U
-#define BLOOM_BITS	10U
-#define LOCK_TIMEOUT_MS 10000U
-#define COMMIT_INTERVAL 1000U
+#define CACHE_DEFAULT	 (128U * 1024 * 1024)
+#define CACHE_MIN	 (8U * 1024 * 1024)
+#define MEMTABLE_MAX	 (64U * 1024 * 1024)
+#define MEMTABLE_MIN	 (64U * 1024)
+#define LARGE_DEFAULT	 4096U
+#define BLOOM_BITS	 10U
+#define LOCK_TIMEOUT_MS	 10000U
+#define COMMIT_INTERVAL	 1000U
+#define FRESH_VALUES_MAX (256U * 1024 * 1024)
 
 static int fill_options(const struct kv_options *in, struct kv_options *o)
 {
@@ -170,6 +171,13 @@ static int start_epoch(struct kv_db *db, const struct recovery *r)
 	return err;
 }
 
+static void seal_values(void *ctx)
+{
+	struct kv_db *db = ctx;
+
+	values_seal(db->values);
+}
+
 static int open_log(struct kv_db *db, const struct manifest_loaded *ml)
 {
 	struct wal_options wo = {
@@ -178,6 +186,8 @@ static int open_log(struct kv_db *db, const struct manifest_loaded *ml)
 		.log = db->log,
 		.log_off = FORMAT_LOG_OFF,
 		.log_size = ml->sb.log_size,
+		.before_sync = seal_values,
+		.before_sync_ctx = db,
 	};
 	struct recovery r;
 	int err;
@@ -189,6 +199,8 @@ static int open_log(struct kv_db *db, const struct manifest_loaded *ml)
 		return err;
 	snapshots_publish(db->snapshots, r.last_seq);
 	db->wal_size = ml->sb.log_size;
+	db->fresh_value_max = ml->sb.size_max ? min_u64(ml->sb.size_max / 16, FRESH_VALUES_MAX)
+					      : FRESH_VALUES_MAX;
 	err = commit_queue_new(r.last_seq, &db->commits);
 	if (err || db->readonly)
 		return err;
@@ -312,6 +324,8 @@ static int close_clean(struct kv_db *db)
 	if (err)
 		return err;
 	err = values_reap(db->values);
+	if (!err)
+		err = values_recovered(db->values); /* nobody writes any more: cut unused tails */
 	if (err)
 		return err;
 	wal_get_position(db->wal, &edit.log);

@@ -85,6 +85,7 @@ struct kv_db {
 	struct values *values;
 	struct wal *wal; /* NULL if readonly */
 	uint64_t wal_size;
+	uint64_t fresh_value_max; /* bytes of large values that one memtable may refer to */
 	struct lock_manager *locks;
 	struct snapshots *snapshots;
 	struct commit_queue *commits;
@@ -101,9 +102,11 @@ struct kv_db {
 
 	uint64_t table_bytes;		/* [const] of tables written; 0: the default; for tests */
 	_Atomic uint64_t last_flush_ns; /* monotonic; compaction does idle work a while after it */
-	_Atomic kv_seq reclaimed_seq;	/* visible when reclaim_space() was last tried */
-	_Atomic unsigned handles;	/* open transactions, batches and snapshot handles */
-	struct counters counters;	/* [atomic] */
+	_Atomic uint64_t fresh_value_bytes; /* written since the active memtable was begun */
+	_Atomic uint64_t reclaimed_ns;	    /* when it ended */
+	_Atomic kv_seq reclaimed_seq;	    /* visible when reclaim_space() was last tried */
+	_Atomic unsigned handles;	    /* open transactions, batches and snapshot handles */
+	struct counters counters;	    /* [atomic] */
 };
 
 /* view.c */

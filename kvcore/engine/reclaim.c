@@ -14,8 +14,10 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/logmsg.h"
 
-#define RECLAIM_NS	3000000000ULL /* longest compaction */
-#define RECLAIM_COMMITS 16U	      /* since the last try */
+#define RECLAIM_NS	 3000000000ULL /* longest compaction */
+#define RECLAIM_PAUSE_NS 2000000000ULL
+#define RECLAIM_PAID	 (1024U * 1024) /* bytes freed that make it worth while */
+#define RECLAIM_COMMITS	 16U		/* since the last try */
 
 struct deadline {
 	struct kv_db *db;
@@ -36,8 +38,11 @@ static bool claim(struct kv_db *db)
 {
 	kv_seq now = snapshots_visible(db->snapshots);
 	kv_seq last = atomic_load(&db->reclaimed_seq);
+	uint64_t ended = atomic_load(&db->reclaimed_ns);
 
 	if (last && now - last < RECLAIM_COMMITS)
+		return false;
+	if (ended && os_monotonic_ns(db->env) - ended < RECLAIM_PAUSE_NS)
 		return false;
 	return atomic_compare_exchange_strong(&db->reclaimed_seq, &last, max_u64(now, 1));
 }
@@ -46,10 +51,14 @@ int reclaim_space(struct kv_db *db)
 {
 	struct deadline d = {db, os_monotonic_ns(db->env) + RECLAIM_NS};
 	const struct kv_progress progress = {past_deadline, &d};
+	struct space_stat before;
+	struct space_stat after;
+	bool paid;
 	int err;
 
 	if (!claim(db))
 		return -KV_E_NOSPACE;
+	space_get_stat(db->space, &before);
 	logmsg(db->log, KV_LOG_INFO, "space: full, looking for dead versions");
 	err = commit_rotate(db);
 	if (!err)
@@ -58,5 +67,9 @@ int reclaim_space(struct kv_db *db)
 		err = compaction_full(db, &progress);
 	if (!err || err == -KV_E_INTERRUPTED || err == -KV_E_NOSPACE)
 		err = values_reap(db->values);
+	/* A search that paid may be done again as soon as it is needed. */
+	space_get_stat(db->space, &after);
+	paid = after.free > before.free && after.free - before.free >= RECLAIM_PAID;
+	atomic_store(&db->reclaimed_ns, paid ? 0 : os_monotonic_ns(db->env));
 	return err ? -KV_E_NOSPACE : 0;
 }

@@ -63,6 +63,7 @@ int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, st
 	if (err)
 		return err;
 	COUNT(db, value_bytes_written, ref.stored_len);
+	atomic_fetch_add_explicit(&db->fresh_value_bytes, ref.stored_len, memory_order_relaxed);
 	err = writeset_put(w, ikey, ENTRY_PUT_REF,
 			   kv_slice_of(encoded, value_ref_encode(&ref, encoded)));
 	if (err)
@@ -103,7 +104,7 @@ int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struc
 			err = kv_sync(db);
 	} else {
 		err = commit_submit(db, w, flags, &number, &end);
-		if (err == -KV_E_NOSPACE && !reclaim_space(db))
+		if (err == -KV_E_NOSPACE && !(flags & KV_COMMIT_OPTIONAL) && !reclaim_space(db))
 			err = commit_submit(db, w, flags, &number, &end);
 		if (locks)
 			lock_release_all(locks);

@@ -20,8 +20,9 @@
 #include "kvcore/base/base.h"
 #include "kvcore/table/table_read.h"
 
-#define AHEAD_MIN (256U * 1024) /* of reading ahead, bytes */
+#define AHEAD_MIN (128U * 1024) /* of reading ahead, bytes */
 #define AHEAD_MAX (1024U * 1024)
+#define AHEAD_RUN 2U /* leaves crossed forward before reading ahead pays */
 
 struct step {
 	struct table_page page;
@@ -33,7 +34,7 @@ struct table_iter {
 	struct table *t;
 	unsigned flags;
 	bool positioned;
-	bool forward; /* the last crossings went forward: reading ahead pays */
+	unsigned run; /* leaves crossed forward since the last other move, up to AHEAD_RUN */
 	size_t ahead; /* bytes to read next */
 	struct table_span span;
 	struct step path[TABLE_HEIGHT_MAX]; /* from the root; a leaf is at meta.height - 1 */
@@ -92,7 +93,7 @@ static int use_page(struct table_iter *it, const struct page_ref *ref, uint32_t 
 	bool once = it->flags & TABLE_ITER_ONCE;
 	int err;
 
-	if (height == 1 && it->forward && (it->flags & TABLE_ITER_READAHEAD) &&
+	if (height == 1 && it->run >= AHEAD_RUN && (it->flags & TABLE_ITER_READAHEAD) &&
 	    !table_span_holds(&it->span, ref->off, ref->stored_len)) {
 		err = table_use_cached_page(it->t, ref, height, once, out);
 		if (err != -KV_E_NOTFOUND)
@@ -172,10 +173,10 @@ static int cross(struct table_iter *it, bool forward)
 	} while (forward ? it->path[depth].i + 1 == it->path[depth].page.view.count
 			 : it->path[depth].i == 0);
 	it->path[depth].i = forward ? it->path[depth].i + 1 : it->path[depth].i - 1;
-	if (it->forward != forward) {
-		it->forward = forward;
+	if (!forward)
+		it->run = 0;
+	else if (it->run < AHEAD_RUN && ++it->run == AHEAD_RUN)
 		it->ahead = AHEAD_MIN;
-	}
 	return descend(it, depth, forward ? AIM_FIRST : AIM_LAST, (struct kv_slice){0});
 }
 
@@ -214,7 +215,9 @@ static int move_first(struct iter *base)
 	struct table_iter *it = iter_of(base);
 	int err;
 
-	it->forward = true;
+	/* Who reads a table from its first entry without the cache wants all of it. */
+	it->run = it->flags & TABLE_ITER_ONCE ? AHEAD_RUN : 0;
+	it->ahead = AHEAD_MIN;
 	err = descend_from_root(it, AIM_FIRST, (struct kv_slice){0});
 	if (!err)
 		settle(it);
@@ -226,7 +229,7 @@ static int move_last(struct iter *base)
 	struct table_iter *it = iter_of(base);
 	int err;
 
-	it->forward = false;
+	it->run = 0;
 	err = descend_from_root(it, AIM_LAST, (struct kv_slice){0});
 	if (!err)
 		settle(it);
@@ -238,7 +241,7 @@ static int move_seek(struct iter *base, struct kv_slice ikey)
 	struct table_iter *it = iter_of(base);
 	int err;
 
-	it->forward = false;
+	it->run = 0;
 	it->ahead = AHEAD_MIN;
 	err = descend_from_root(it, AIM_KEY, ikey);
 	if (err)
@@ -257,7 +260,7 @@ static int move_seek_before(struct iter *base, struct kv_slice ikey)
 	struct table_iter *it = iter_of(base);
 	int err;
 
-	it->forward = false;
+	it->run = 0;
 	err = descend_from_root(it, AIM_KEY, ikey);
 	if (err)
 		return err;

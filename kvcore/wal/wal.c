@@ -251,6 +251,8 @@ static int flush(struct wal *w, uint64_t *end)
 	*end = w->end.lsn;
 	w->sealed = align_up_u64(w->end.lsn, FORMAT_BLOCK);
 	os_mutex_unlock(&w->mu);
+	if (w->options.before_sync)
+		w->options.before_sync(w->options.before_sync_ctx);
 	return os_volume_sync(w->options.volume);
 }
 

@@ -36,6 +36,10 @@ struct wal_options {
 	uint64_t log_off;
 	uint64_t log_size;
 	uint8_t uuid[KV_UUID_LEN];
+	/* Called before each flush, after it was decided which frames it covers, with no lock of
+	 * the log held; may be NULL. */
+	void (*before_sync)(void *ctx);
+	void *before_sync_ctx;
 };
 
 struct wal;

@@ -219,6 +219,8 @@ KV_API int kv_txn_rollback_to(struct kv_txn *txn, unsigned savepoint) KV_MUST_CH
 enum kv_commit_flags {
 	KV_COMMIT_SYNC = 1U << 0,    /* return only when durable against power loss */
 	KV_COMMIT_RESERVE = 1U << 1, /* it frees more than it takes: allowed on a full volume */
+	/* Not worth waiting for: on a full volume it fails without a search for dead versions. */
+	KV_COMMIT_OPTIONAL = 1U << 2,
 };
 
 /**
@@ -441,7 +443,8 @@ KV_API int kv_get_info(struct kv_db *db, struct kv_db_info *out) KV_MUST_CHECK;
 	X(commits)                                                                                 \
 	X(commits_synced)                                                                          \
 	X(aborts)                                                                                  \
-	X(conflicts) X(deadlocks) X(lock_waits) X(gets) X(gets_absent) X(iter_seeks) X(iter_steps) \
+	X(conflicts)                                                                               \
+	X(deadlocks) X(lock_waits) X(gets) X(gets_absent) X(iter_seeks) X(iter_steps)              \
 		X(log_frames) X(log_bytes) X(log_syncs) X(flushes) X(flush_bytes) X(compactions)   \
 			X(compaction_bytes_read) X(compaction_bytes_written) X(trivial_moves)      \
 				X(manifest_writes) X(cache_hits) X(cache_misses)                   \

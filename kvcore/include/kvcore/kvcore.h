@@ -439,18 +439,36 @@ struct kv_db_info {
 KV_API int kv_get_info(struct kv_db *db, struct kv_db_info *out) KV_MUST_CHECK;
 
 /* Counters since open; all monotonic. */
-#define KV_COUNTERS(X)                                                                             \
-	X(commits)                                                                                 \
-	X(commits_synced)                                                                          \
-	X(aborts)                                                                                  \
-	X(conflicts)                                                                               \
-	X(deadlocks) X(lock_waits) X(gets) X(gets_absent) X(iter_seeks) X(iter_steps)              \
-		X(log_frames) X(log_bytes) X(log_syncs) X(flushes) X(flush_bytes) X(compactions)   \
-			X(compaction_bytes_read) X(compaction_bytes_written) X(trivial_moves)      \
-				X(manifest_writes) X(cache_hits) X(cache_misses)                   \
-					X(cache_evictions) X(filter_checks) X(filter_negatives)    \
-						X(value_bytes_written) X(write_stalls)             \
-							X(write_stall_us) X(damage_found)
+/* clang-format off */
+#define KV_COUNTERS(X) \
+	X(commits) \
+	X(commits_synced) \
+	X(aborts) \
+	X(conflicts) \
+	X(deadlocks) \
+	X(lock_waits) \
+	X(gets) \
+	X(gets_absent) \
+	X(iter_seeks) \
+	X(iter_steps) \
+	X(log_frames) \
+	X(log_bytes) \
+	X(log_syncs) \
+	X(flushes) \
+	X(flush_bytes) \
+	X(compactions) \
+	X(compaction_bytes_read) \
+	X(compaction_bytes_written) \
+	X(trivial_moves) \
+	X(manifest_writes) \
+	X(cache_hits) \
+	X(cache_misses) \
+	X(cache_evictions) \
+	X(value_bytes_written) \
+	X(write_stalls) \
+	X(write_stall_us) \
+	X(damage_found)
+/* clang-format on */
 struct kv_stats {
 #define KV_COUNTER_FIELD(name) uint64_t name;
 	KV_COUNTERS(KV_COUNTER_FIELD)

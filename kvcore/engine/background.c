@@ -202,7 +202,7 @@ static void flush_when_idle(struct kv_db *db, struct timer *t, uint64_t now)
 	bool due = deletes && now - t->idle_ns >= IDLE_FLUSH_NS;
 
 	view_unref(v);
-	if (!due && any && now != t->idle_ns)
+	if (!due && any && now != t->idle_ns && db->fixed_size)
 		due = !space_has_room(db->space, 2 * db->options.memtable_bytes);
 	if (due && commit_rotate(db))
 		logmsg(db->log, KV_LOG_DEBUG, "flush: cannot begin an idle flush");

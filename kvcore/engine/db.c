@@ -199,6 +199,7 @@ static int open_log(struct kv_db *db, const struct manifest_loaded *ml)
 		return err;
 	snapshots_publish(db->snapshots, r.last_seq);
 	db->wal_size = ml->sb.log_size;
+	db->fixed_size = ml->sb.size_max != 0;
 	db->fresh_value_max = ml->sb.size_max ? min_u64(ml->sb.size_max / 16, FRESH_VALUES_MAX)
 					      : FRESH_VALUES_MAX;
 	err = commit_queue_new(r.last_seq, &db->commits);

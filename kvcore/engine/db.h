@@ -85,6 +85,7 @@ struct kv_db {
 	struct values *values;
 	struct wal *wal; /* NULL if readonly */
 	uint64_t wal_size;
+	bool fixed_size;	  /* the volume's, as opposed to growing on demand */
 	uint64_t fresh_value_max; /* bytes of large values that one memtable may refer to */
 	struct lock_manager *locks;
 	struct snapshots *snapshots;

@@ -151,12 +151,16 @@ static void crash_once(struct test_rng *rng, unsigned flags)
 	enum sim_crash mode = modes[test_rng_below(rng, 4)];
 	struct kvfs_check_options o = {.found = model_print_problem};
 	struct kvfs_check_result result;
-	unsigned done = 0, synced = 0;
+	unsigned done = 0, synced = 0, ops = OPS;
 	int err = 0;
 
 	model_make_with(&m, flags, KVFS_RELATIME);
-	sim_env_cut(m.env, 1 + test_rng_below(rng, 400));
-	while (done < OPS && !err) {
+	/* The power goes in the middle of some write; a process is killed between two. */
+	if (mode == SIM_CRASH_KILL)
+		ops = (unsigned)test_rng_below(rng, OPS);
+	else
+		sim_env_cut(m.env, 1 + test_rng_below(rng, 400));
+	while (done < ops && !err) {
 		err = do_op(done);
 		done++;
 		if (!err && !test_rng_below(rng, 20) && !kvfs_sync(m.fs))

@@ -554,7 +554,7 @@ static void damage(struct test_rng *rng)
 		break;
 	case 1: /* to another key */
 		ok(kv_delete(db(), keyspace, kv_buf_slice(&key), 0));
-		/* fall through */
+		__attribute__((fallthrough));
 	case 2:
 		hit = test_rng_below(rng, 2) && keyspace != MODEL_META ? &key : &value;
 		if (hit->len)

@@ -257,6 +257,7 @@ static int import_entry(struct import *im, struct import_dir *d, const char *nam
 		err = import_enter(im, d->fd, name, &st, &d->prefix);
 		if (!err && d->dirs_left)
 			d->dirs_left--;
+		im->root_dirs += !err && d->root;
 		return err;
 	}
 	return import_file(im, d->fd, name, &st, &key);
@@ -337,7 +338,6 @@ static int import_tree(struct import *im, const char *from)
 {
 	struct import_dir *top = calloc(1, sizeof(*top));
 	struct stat st;
-	uint32_t dirs = 0;
 	int err = 0, settled;
 
 	if (!top)
@@ -354,7 +354,6 @@ static int import_tree(struct import *im, const char *from)
 	}
 	im->stack[im->depth++] = top;
 	err = import_list(top);
-	dirs = top->dirs_left;
 	while (!err && im->depth) {
 		struct import_dir *d = im->stack[im->depth - 1];
 
@@ -376,7 +375,7 @@ static int import_tree(struct import *im, const char *from)
 		if (settled)
 			err = settled;
 	}
-	settled = import_root(im, &st, dirs - top->dirs_left);
+	settled = import_root(im, &st, im->root_dirs);
 	if (!err)
 		err = settled;
 	while (im->depth)

@@ -22,6 +22,7 @@ struct import {
 	struct import_dir **stack;
 	size_t depth;
 	bool displaced;
+	uint32_t root_dirs;   /* made in the root directory */
 	struct kv_buf xattrs; /* of the present entry */
 	struct kv_buf data;
 	struct kv_buf names; /* of the host's attributes */

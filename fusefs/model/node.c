@@ -27,7 +27,7 @@ int node_table_init(struct kvfs *fs)
 		struct node_shard *s = &fs->shards[i];
 
 		s->bucket_count = NODE_BUCKETS_MIN;
-		s->buckets = calloc(s->bucket_count, sizeof(s->buckets[0]));
+		s->buckets = calloc(s->bucket_count, sizeof(struct kvfs_node *));
 		if (!s->buckets) {
 			err = -ENOMEM;
 			break;
@@ -85,7 +85,7 @@ static struct kvfs_node **node_slot(struct node_shard *s, uint64_t ino)
 static void node_grow(struct node_shard *s)
 {
 	size_t count = s->bucket_count * 2;
-	struct kvfs_node **buckets = calloc(count, sizeof(buckets[0]));
+	struct kvfs_node **buckets = calloc(count, sizeof(struct kvfs_node *));
 
 	if (!buckets)
 		return;

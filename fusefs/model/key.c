@@ -171,15 +171,7 @@ struct key_args {
 	struct kv_slice key, value;
 	struct key_op op;
 	struct key_nodes nodes;
-	struct kv_buf out;
 };
-
-static int key_get_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
-{
-	struct key_args *a = arg;
-
-	return key_read(fs, txn, a->key, &a->out);
-}
 
 /* One read, if the path is natural and the contents are in the record. */
 static int key_get_fast(struct kvfs *fs, struct kv_slice key, struct kv_buf *value)
@@ -208,7 +200,8 @@ static int key_get_fast(struct kvfs *fs, struct kv_slice key, struct kv_buf *val
 
 int kvfs_key_get(struct kvfs *fs, struct kv_slice key, struct kv_buf *value)
 {
-	struct key_args a = {.key = key};
+	struct kv_buf out = {0};
+	struct kv_txn *txn;
 	int err;
 
 	err = key_check(key);
@@ -217,12 +210,17 @@ int kvfs_key_get(struct kvfs *fs, struct kv_slice key, struct kv_buf *value)
 	err = key_get_fast(fs, key, value);
 	if (err != -KV_E_NOTFOUND)
 		return err;
-	err = retry_read(fs, key_get_run, &a);
+	/* One snapshot holds directories and file: no lock is needed. */
+	err = retry_begin_read(fs, &txn);
+	if (err)
+		return err;
+	err = key_read(fs, txn, key, &out);
+	kv_txn_abort(txn);
 	if (!err) {
 		kv_buf_free(value);
-		*value = a.out;
+		*value = out;
 	} else {
-		kv_buf_free(&a.out);
+		kv_buf_free(&out);
 	}
 	return err;
 }

@@ -49,21 +49,27 @@ int lookup_record(struct kvfs *fs, struct kv_txn *txn, struct kv_slice prefix, s
 	return err ? err : lookup_follow(fs, txn, out, state);
 }
 
-int lookup_node(struct kvfs *fs, struct kv_txn *txn, const struct kvfs_node *node,
-		struct inode_buf *out)
+int lookup_at(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key, uint64_t id,
+	      struct inode_buf *out)
 {
-	struct model_key key;
-	int err;
+	int err = inode_get(fs, txn, key, false, out);
 
-	place_node(node, &key);
-	err = inode_get(fs, txn, &key, false, out);
 	if (err == -KV_E_NOTFOUND)
 		return -KV_E_CORRUPT;
 	if (err)
 		return err;
-	if (out->r.kind != MODEL_RECORD_FULL || out->r.id != node->ino)
+	if (out->r.kind != MODEL_RECORD_FULL || out->r.id != id)
 		return -KV_E_CORRUPT;
 	return 0;
+}
+
+int lookup_node(struct kvfs *fs, struct kv_txn *txn, const struct kvfs_node *node,
+		struct inode_buf *out)
+{
+	struct model_key key;
+
+	place_node(node, &key);
+	return lookup_at(fs, txn, &key, node->ino, out);
 }
 
 static int lookup_attr(struct kvfs *fs, struct kvfs_node *node, struct kvfs_attr *attr)

@@ -23,12 +23,12 @@ struct read_args {
 	uint64_t found;
 };
 
-static int read_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
+static int read_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key, void *arg)
 {
 	struct read_args *a = arg;
 	int err;
 
-	err = lookup_node(fs, txn, a->node, &a->rec);
+	err = lookup_at(fs, txn, key, a->node->ino, &a->rec);
 	return err ? err : content_read(txn, &a->rec.r, a->off, a->len, &a->out);
 }
 
@@ -64,7 +64,7 @@ int kvfs_read(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len,
 	if (!err && !atomic_load_explicit(&node->chunked, memory_order_relaxed))
 		err = read_inline(fs, &a, &done);
 	if (!err && !done)
-		err = retry_read(fs, read_run, &a);
+		err = retry_read_node(fs, node, read_run, &a);
 	if (!err) {
 		times_accessed(fs, node, &a.rec.r);
 		kv_buf_free(out);
@@ -76,14 +76,15 @@ int kvfs_read(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len,
 	return err;
 }
 
-static int read_seek_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
+static int read_seek_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,
+			 void *arg)
 {
 	struct read_args *a = arg;
 	const struct inode *r = &a->rec.r;
 	bool data = a->whence == SEEK_DATA;
 	int err;
 
-	err = lookup_node(fs, txn, a->node, &a->rec);
+	err = lookup_at(fs, txn, key, a->node->ino, &a->rec);
 	if (err)
 		return err;
 	if (a->off >= r->size)
@@ -110,7 +111,7 @@ int kvfs_lseek(struct kvfs *fs, struct kvfs_node *node, uint64_t off, int whence
 		return -EINVAL;
 	err = read_check(node);
 	if (!err)
-		err = retry_read(fs, read_seek_run, &a);
+		err = retry_read_node(fs, node, read_seek_run, &a);
 	if (!err)
 		*out = a.found;
 	inode_buf_free(&a.rec);

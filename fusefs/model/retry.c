@@ -9,6 +9,8 @@
 
 #include <time.h>
 
+#include "fusefs/model/place.h"
+
 #define RETRY_MAX	100U
 #define RETRY_PAUSE_NS	50000L
 #define RETRY_PAUSE_MAX 5000000L
@@ -99,5 +101,25 @@ int retry_read(struct kvfs *fs, int (*run)(struct kvfs *fs, struct kv_txn *txn, 
 		kv_txn_abort(txn);
 	}
 	os_rwlock_rdunlock(&fs->ns);
+	return err;
+}
+
+int retry_read_node(struct kvfs *fs, const struct kvfs_node *node,
+		    int (*run)(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,
+			       void *arg),
+		    void *arg)
+{
+	struct model_key key;
+	struct kv_txn *txn;
+	int err;
+
+	os_rwlock_rdlock(&fs->ns);
+	place_node(node, &key);
+	err = retry_begin_read(fs, &txn);
+	os_rwlock_rdunlock(&fs->ns);
+	if (err)
+		return err;
+	err = run(fs, txn, &key, arg);
+	kv_txn_abort(txn);
 	return err;
 }

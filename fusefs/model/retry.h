@@ -30,6 +30,14 @@ int retry_write(struct kvfs *fs, const struct retry_op *op) KV_MUST_CHECK;
 /* A read-only transaction, with fs->ns held for reading. */
 int retry_read(struct kvfs *fs, int (*run)(struct kvfs *fs, struct kv_txn *txn, void *arg),
 	       void *arg) KV_MUST_CHECK;
+/*
+ * The same for what concerns one node and may take long: fs->ns is held only until the snapshot is
+ * taken and @key, where the node's record is in it, is known.
+ */
+int retry_read_node(struct kvfs *fs, const struct kvfs_node *node,
+		    int (*run)(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,
+			       void *arg),
+		    void *arg) KV_MUST_CHECK;
 /* A transaction that reads the newest state, or the view's. */
 int retry_begin_read(struct kvfs *fs, struct kv_txn **out) KV_MUST_CHECK;
 

@@ -298,14 +298,14 @@ int kvfs_removexattr(struct kvfs *fs, struct kvfs_node *node, const char *name)
 	return xattr_change(fs, &a);
 }
 
-static int xattr_get_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
+static int xattr_get_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *at, void *arg)
 {
 	struct xattr_args *a = arg;
 	struct model_key key;
 	struct kv_slice value;
 	int err;
 
-	err = lookup_node(fs, txn, a->e.node, &a->e.rec);
+	err = lookup_at(fs, txn, at, a->e.node->ino, &a->e.rec);
 	if (err)
 		return err;
 	if (xattr_find(a->e.rec.r.xattrs, a->name, &value))
@@ -317,19 +317,21 @@ static int xattr_get_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	return err == -KV_E_NOTFOUND ? -ENODATA : err;
 }
 
-static int xattr_list_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
+static int xattr_list_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *at,
+			  void *arg)
 {
 	struct xattr_args *a = arg;
-	int err = lookup_node(fs, txn, a->e.node, &a->e.rec);
+	int err = lookup_at(fs, txn, at, a->e.node->ino, &a->e.rec);
 
 	return err ? err : xattr_list(txn, &a->e.rec.r, &a->out);
 }
 
 static int xattr_read(struct kvfs *fs, struct xattr_args *a,
-		      int (*run)(struct kvfs *fs, struct kv_txn *txn, void *arg),
+		      int (*run)(struct kvfs *fs, struct kv_txn *txn, const struct model_key *at,
+				 void *arg),
 		      struct kv_buf *out)
 {
-	int err = retry_read(fs, run, a);
+	int err = retry_read_node(fs, a->e.node, run, a);
 
 	if (!err) {
 		kv_buf_free(out);

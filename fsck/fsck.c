@@ -136,10 +136,8 @@ static const char *verdict(int code)
 static int note_damage(void *ctx, const char *line)
 {
 	bool *damaged = ctx;
-	unsigned copy;
-	char word[8];
 
-	if (sscanf(line, "superblock copy=%u %7s", &copy, word) == 2 && !strcmp(word, "damaged"))
+	if (!strncmp(line, "superblock copy=", 16) && strstr(line, " damaged"))
 		*damaged = true;
 	return 0;
 }

@@ -114,6 +114,7 @@ static struct btree_node *spare_take(struct btree *t, struct btree_node **spares
 {
 	struct btree_node *n = *spares;
 
+	KV_ASSERT(n); /* as many as the path needs were made before */
 	*spares = n->next;
 	n->next = NULL;
 	n->leaf = leaf;

@@ -376,11 +376,10 @@ static void lead(struct kv_db *db, struct request *mine)
 		q->leading = true;
 		group = take_group(q, group_max(db));
 		os_mutex_unlock(&q->mu);
-		for (count = 0; group; group = group->next)
-			all[count++] = group;
-		for (unsigned i = 0; i + 1 < count; i++)
-			all[i]->next = all[i + 1];
-		group = admit(db, all[0]);
+		count = 0;
+		for (struct request *r = group; r; r = r->next)
+			all[count++] = r;
+		group = admit(db, group);
 		if (group)
 			run_group(db, group);
 		os_mutex_lock(&q->mu);

@@ -450,7 +450,7 @@ out:
 	if (err == -KV_E_LOCK_TIMEOUT)
 		atomic_fetch_add_explicit(&lm->timeouts, 1, memory_order_relaxed);
 	if (upgrade)
-		return err;
+		return err; /* NOLINT(clang-analyzer-unix.Malloc): h was held already */
 	if (err)
 		free(h);
 	else

@@ -21,7 +21,8 @@ struct key_place {
 
 /* Nodes that a transaction concerns, to be brought in line after its commit. */
 struct key_nodes {
-	struct kv_buf list; /* struct key_node */
+	struct kv_buf list;	  /* struct key_node */
+	struct model_key touched; /* record of the directory whose times were set last */
 };
 
 /* One change of several. */

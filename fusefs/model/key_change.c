@@ -47,6 +47,7 @@ void key_nodes_free(struct kvfs *fs, struct key_nodes *n)
 		node_unref(fs, e.node, 1);
 	}
 	kv_buf_free(&n->list);
+	n->touched.len = 0;
 }
 
 /* The record will be written: pending times of its node, if there is one, go with it. */
@@ -76,6 +77,10 @@ static int key_touch_dir(const struct key_op *op, const struct model_key *key, i
 	struct key_node e = {.kind = KEY_NODE_DEFERRED, .now = op->now};
 	int err;
 
+	/* Many keys of one directory in one transaction: once is enough. */
+	if (!nlink && op->nodes->touched.keyspace == key->keyspace &&
+	    slice_equal(model_key_slice(&op->nodes->touched), model_key_slice(key)))
+		return 0;
 	if (op->fs->lazytime && !nlink) {
 		err = inode_get(op->fs, op->txn, key, false, &dir);
 		if (err)
@@ -96,6 +101,8 @@ static int key_touch_dir(const struct key_op *op, const struct model_key *key, i
 	dir.r.ctime = op->now;
 	err = inode_put(op->txn, key, &dir.r);
 out:
+	if (!err)
+		op->nodes->touched = *key;
 	inode_buf_free(&dir);
 	return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
 }

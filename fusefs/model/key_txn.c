@@ -52,15 +52,14 @@ int kvfs_txn_begin(struct kvfs *fs, const struct kvfs_owner *owner, struct kvfs_
 	btree_init(&t->changes);
 	if (kvfs_writable(fs))
 		options.flags = KV_TXN_RDONLY;
-	/* No commit falls between the number and the snapshot, which the first read takes. */
-	os_rwlock_wrlock(&fs->ns);
+	/* The number first: a write that the snapshot, taken by the first read, lacks has a later
+	 * one. */
 	t->write_seq = atomic_load(&fs->write_seq);
 	err = kv_txn_begin(fs->db, &options, &t->snapshot);
 	if (!err) {
 		place_meta("root", &key);
 		err = kv_txn_get(t->snapshot, key.keyspace, model_key_slice(&key), NULL);
 	}
-	os_rwlock_wrunlock(&fs->ns);
 	if (err) {
 		kvfs_txn_abort(t);
 		return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;

@@ -98,10 +98,9 @@ static bool engine_is_cheap(enum kv_problem_id id)
 
 static bool files_is_cheap(enum kvfs_problem_id id)
 {
-	return id == KVFS_PROBLEM_LINK_COUNT || id == KVFS_PROBLEM_ORPHAN ||
-	       id == KVFS_PROBLEM_CHUNK_NO_FILE || id == KVFS_PROBLEM_XATTR_NO_FILE ||
-	       id == KVFS_PROBLEM_PREFIX_RECORD || id == KVFS_PROBLEM_ID_RESERVED ||
-	       id == KVFS_PROBLEM_BLOCK_COUNT;
+	return id == KVFS_PROBLEM_LINK_COUNT || id == KVFS_PROBLEM_CHUNK_NO_FILE ||
+	       id == KVFS_PROBLEM_XATTR_NO_FILE || id == KVFS_PROBLEM_PREFIX_RECORD ||
+	       id == KVFS_PROBLEM_ID_RESERVED || id == KVFS_PROBLEM_BLOCK_COUNT;
 }
 
 static void print_range(const struct kv_problem *p)
@@ -143,6 +142,12 @@ void report_files(void *ctx, const struct kvfs_problem *p)
 	struct report *r = ctx;
 
 	report_erase(r);
+	/* What a crash leaves and the next mount sweeps is no problem: the volume is sound. */
+	if (p->id == KVFS_PROBLEM_ORPHAN) {
+		if (r->options->verbose)
+			printf("%d: %s%s\n", (int)p->id, p->text, outcome(r, p->repaired));
+		return;
+	}
 	r->found++;
 	r->repaired += p->repaired;
 	r->costly += !files_is_cheap(p->id);

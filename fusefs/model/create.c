@@ -128,8 +128,8 @@ static int create_entry(struct kvfs *fs, struct create_args *a, struct kvfs_node
 	int err;
 
 	err = place_check_name(a->name);
-	if (!err)
-		err = node_check_dir(a->dir.node);
+	if (!err && !node_is_dir(a->dir.node))
+		err = -ENOTDIR; /* whether it still has a name is asked under the lock */
 	if (!err)
 		err = kvfs_new_id(fs, &a->r.id);
 	if (err)

@@ -278,6 +278,12 @@ void background_stop(struct kv_db *db)
 	db->background = NULL;
 }
 
+unsigned background_debt(struct kv_db *db)
+{
+	return db->background ? atomic_load_explicit(&db->background->debt, memory_order_relaxed)
+			      : 0;
+}
+
 unsigned background_pace_us(struct kv_db *db)
 {
 	unsigned debt = atomic_load_explicit(&db->background->debt, memory_order_relaxed);

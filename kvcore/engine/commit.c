@@ -92,15 +92,26 @@ void commit_queue_free(struct commit_queue *q)
 
 /* ---- room: pacing, rotation, log space -------------------------------------- */
 
+/* A writer waited: @e was begun before. */
+static void stall_end(struct kv_db *db, struct kv_trace_event *e, int result)
+{
+	uint64_t ns = trace_end(&db->trace, e, result);
+
+	COUNT(db, write_stalls, 1);
+	COUNT(db, write_stall_us, ns / 1000);
+	os_stats_record(&db->stats, KV_HISTOGRAM_WRITE_STALL, ns);
+}
+
 static void pause_us(struct kv_db *db, unsigned us)
 {
 	const struct timespec t = {us / 1000000, (long)(us % 1000000) * 1000};
+	struct kv_trace_event e = {.kind = KV_TRACE_STALL, .reason = "pace"};
 
 	if (!us)
 		return;
-	COUNT(db, write_stalls, 1);
-	COUNT(db, write_stall_us, us);
+	trace_begin(&db->trace, &e);
 	nanosleep(&t, NULL);
+	stall_end(db, &e, 0);
 }
 
 /* Leader only. */
@@ -133,7 +144,8 @@ static int rotate(struct kv_db *db)
 /* Wait while too many memtables are frozen, or until the oldest is flushed. */
 static int wait_for_flush(struct kv_db *db, unsigned limit)
 {
-	uint64_t from = os_monotonic_ns(db->env);
+	struct kv_trace_event e = {.kind = KV_TRACE_STALL,
+				   .reason = limit ? "memtables" : "log full"};
 	bool waited = false;
 	int err = 0;
 
@@ -143,15 +155,16 @@ static int wait_for_flush(struct kv_db *db, unsigned limit)
 			err = -KV_E_POISONED;
 		else if (db->background_error == -KV_E_NOSPACE)
 			err = -KV_E_NOSPACE;
-		else
-			os_cond_timedwait(&db->changed, &db->mu, WAIT_SLICE_MS);
+		if (err)
+			break;
+		if (!waited)
+			trace_begin(&db->trace, &e);
 		waited = true;
+		os_cond_timedwait(&db->changed, &db->mu, WAIT_SLICE_MS);
 	}
 	os_mutex_unlock(&db->mu);
-	if (waited) {
-		COUNT(db, write_stalls, 1);
-		COUNT(db, write_stall_us, (os_monotonic_ns(db->env) - from) / 1000);
-	}
+	if (waited)
+		stall_end(db, &e, err);
 	return err;
 }
 

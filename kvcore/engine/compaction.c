@@ -155,7 +155,9 @@ static int apply_outputs(struct kv_db *db, const struct compaction_job *job, str
 	return versions_apply(db->versions, &edit);
 }
 
-static int rewrite(struct kv_db *db, struct compaction_job *job, const struct full *full)
+/* @written: bytes of the new tables */
+static int rewrite(struct kv_db *db, struct compaction_job *job, const struct full *full,
+		   uint64_t *written)
 {
 	struct output_options options = {
 		.tables = &db->tables,
@@ -195,6 +197,7 @@ static int rewrite(struct kv_db *db, struct compaction_job *job, const struct fu
 	if (err)
 		goto out;
 	output_committed(o);
+	*written = bytes;
 	COUNT(db, compactions, 1);
 	COUNT(db, compaction_bytes_read, job->bytes);
 	COUNT(db, compaction_bytes_written, bytes);
@@ -235,8 +238,23 @@ static int move_tables(struct kv_db *db, const struct compaction_job *job)
 /* Ends the job. */
 static int run_job(struct kv_db *db, struct compaction_job *job, const struct full *full)
 {
-	int err = job->move ? move_tables(db, job) : rewrite(db, job, full);
+	struct kv_trace_event e = {
+		.kind = KV_TRACE_COMPACTION,
+		.bytes = job->bytes,
+		.level = job->level,
+		.out_level = job->out_level,
+		.reason = job->move ? "move" : job->reason,
+	};
+	uint64_t written = 0;
+	uint64_t ns;
+	int err;
 
+	trace_begin(&db->trace, &e);
+	err = job->move ? move_tables(db, job) : rewrite(db, job, full, &written);
+	e.bytes = written;
+	ns = trace_end(&db->trace, &e, err);
+	if (!err && !job->move)
+		os_stats_record(&db->stats, KV_HISTOGRAM_COMPACTION, ns);
 	if (job->damaged)
 		logmsg(db->log, KV_LOG_ERROR,
 		       "compaction: damaged input, left alone level=%u first table=%" PRIu64 ": %s",

@@ -180,7 +180,8 @@ int compaction_job_make(struct versions *vs, const struct version *v,
 			const struct compaction_choice *c, const struct compaction_policy *policy,
 			bool may_move, struct compaction_job *out)
 {
-	struct compaction_job job = {.level = c->level, .out_level = c->out_level};
+	struct compaction_job job = {
+		.level = c->level, .out_level = c->out_level, .reason = c->reason};
 	const struct version_level *l = &v->level[c->level];
 	int err = -ENOMEM;
 

@@ -25,6 +25,7 @@ struct compaction_job {
 	size_t id_count;
 	uint64_t bytes;	      /* stored, of the inputs */
 	uint64_t table_bytes; /* of a full output table */
+	const char *reason;   /* why it was chosen, a word or two */
 };
 
 struct compaction_policy {
@@ -40,6 +41,7 @@ struct compaction_policy {
 struct compaction_choice {
 	unsigned level, out_level;
 	size_t first, count;
+	const char *reason;
 };
 
 /*

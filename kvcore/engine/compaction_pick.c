@@ -117,7 +117,7 @@ void compaction_choose_level0(const struct version *v, const struct compaction_p
 	size_t oldest = l->count - 1;
 
 	compaction_pick_shape(v, policy->base_bytes, &shape);
-	*c = (struct compaction_choice){0, 1, from, l->count - from};
+	*c = (struct compaction_choice){0, 1, from, l->count - from, NULL};
 	/* Levels above the base are empty unless the data shrank; then those come first. */
 	while (c->out_level < shape.base && !v->level[c->out_level].count)
 		c->out_level++;
@@ -172,7 +172,7 @@ static bool choose_table(struct versions *vs, const struct version *v, unsigned 
 			cost /= 4;
 		if (cost < best) {
 			best = cost;
-			*c = (struct compaction_choice){level, level + 1, i, 1};
+			*c = (struct compaction_choice){level, level + 1, i, 1, NULL};
 		}
 	}
 	return best != UINT64_MAX;
@@ -193,7 +193,7 @@ static bool choose_deletes(struct versions *vs, const struct version *v,
 		if (!full_of_deletes(m))
 			continue;
 		if (version_overlaps(v, level + 1, s.first, s.last, s.exclusive)) {
-			*c = (struct compaction_choice){level, level + 1, i, 1};
+			*c = (struct compaction_choice){level, level + 1, i, 1, NULL};
 			if (compaction_claim_of_step(vs, v, level, i, &dragged) ==
 			    VERSION_UNCLAIMED)
 				return true;
@@ -201,7 +201,7 @@ static bool choose_deletes(struct versions *vs, const struct version *v,
 		}
 		/* Nothing below: all deletes go, which is certain only if every reader sees them.
 		 */
-		*c = (struct compaction_choice){level, level, i, 1};
+		*c = (struct compaction_choice){level, level, i, 1, NULL};
 		if (!policy->keep_all && m->seq_max <= policy->oldest &&
 		    versions_claim_of(vs, m->id) == VERSION_UNCLAIMED)
 			return true;
@@ -339,7 +339,7 @@ static bool choose_by_values(struct versions *vs, const struct version *v,
 			if (!m->ref_bytes || m->id >= bound ||
 			    versions_claim_of(vs, m->id) != VERSION_UNCLAIMED)
 				continue;
-			*c = (struct compaction_choice){n, n, i, 1};
+			*c = (struct compaction_choice){n, n, i, 1, NULL};
 			if (n)
 				return true;
 			if (compaction_level0_free(vs, v, from)) {
@@ -354,8 +354,23 @@ static bool choose_by_values(struct versions *vs, const struct version *v,
 static bool choose(struct versions *vs, const struct version *v,
 		   const struct compaction_policy *policy, struct compaction_choice *c)
 {
-	return choose_by_size(vs, v, policy, c) || choose_by_deletes(vs, v, policy, c) ||
-	       choose_by_values(vs, v, policy, c);
+	static const struct {
+		bool (*choose)(struct versions *, const struct version *,
+			       const struct compaction_policy *, struct compaction_choice *);
+		const char *reason;
+	} ways[] = {
+		{choose_by_size, "size"},
+		{choose_by_deletes, "deletes"},
+		{choose_by_values, "values"},
+	};
+
+	for (size_t i = 0; i < KV_ARRAY_COUNT(ways); i++) {
+		if (ways[i].choose(vs, v, policy, c)) {
+			c->reason = ways[i].reason;
+			return true;
+		}
+	}
+	return false;
 }
 
 unsigned compaction_pick_debt(struct versions *vs, const struct version *v,

@@ -25,7 +25,7 @@ static int choose_full_level(struct versions *vs, const struct version *v, unsig
 		if (compaction_meta(l, i)->seq_min > seq)
 			continue;
 		claim = compaction_claim_of_step(vs, v, level, i, &dragged);
-		*c = (struct compaction_choice){level, level + 1, i, 1};
+		*c = (struct compaction_choice){level, level + 1, i, 1, NULL};
 		if (claim == VERSION_UNCLAIMED)
 			return 0;
 		if (claim == VERSION_CLAIMED)
@@ -42,7 +42,7 @@ static int choose_full_last(struct versions *vs, const struct version *v, uint64
 	int err = -KV_E_NOTFOUND;
 	uint64_t bytes = 0;
 
-	*c = (struct compaction_choice){COMPACTION_LAST, COMPACTION_LAST, 0, 0};
+	*c = (struct compaction_choice){COMPACTION_LAST, COMPACTION_LAST, 0, 0, NULL};
 	for (size_t i = 0; i < l->count && bytes < max_bytes; i++) {
 		const struct table_meta *m = compaction_meta(l, i);
 		enum version_claim claim = versions_claim_of(vs, m->id);
@@ -89,6 +89,7 @@ int compaction_pick_full(struct versions *vs, const struct compaction_policy *po
 	struct compaction_choice c;
 	int err = choose_full(vs, v, policy, seq, after_id, &c);
 
+	c.reason = "asked";
 	if (!err)
 		err = compaction_job_make(vs, v, &c, policy, false, out);
 	version_unref(v);

@@ -65,6 +65,13 @@ static void report_damage(void *ctx, uint64_t table_id, const struct page_ref *r
 	       (unsigned long long)table_id, (unsigned long long)ref->off, ref->stored_len);
 }
 
+static void open_trace(struct kv_db *db)
+{
+	trace_init(&db->trace, db->options.trace, db->env, &db->stats);
+	for (unsigned area = 0; area < KV_TRACE_AREA_COUNT; area++)
+		trace_volume_init(&db->io[area], db->volume, &db->trace, (enum kv_trace_area)area);
+}
+
 static int open_storage(struct kv_db *db, const struct superblock *sb)
 {
 	const struct space_options so = {
@@ -79,7 +86,7 @@ static int open_storage(struct kv_db *db, const struct superblock *sb)
 	if (!err)
 		err = space_new(&so, &db->space);
 	db->tables = (struct table_env){
-		.volume = db->volume,
+		.volume = &db->io[KV_TRACE_TABLE].base,
 		.space = db->space,
 		.cache = db->cache,
 		.checksum = db->checksum,
@@ -87,6 +94,7 @@ static int open_storage(struct kv_db *db, const struct superblock *sb)
 		.page_size = sb->page_size,
 		.bloom_bits_per_key = BLOOM_BITS,
 		.log = db->log,
+		.stats = &db->stats,
 		.damage = report_damage,
 		.damage_ctx = db,
 	};
@@ -96,7 +104,7 @@ static int open_storage(struct kv_db *db, const struct superblock *sb)
 static int open_versions(struct kv_db *db, const struct manifest_loaded *ml)
 {
 	const struct versions_options vo = {
-		.volume = db->volume,
+		.volume = &db->io[KV_TRACE_MANIFEST].base,
 		.space = db->space,
 		.checksum = db->checksum,
 		.sha256 = db->sha256,
@@ -106,7 +114,7 @@ static int open_versions(struct kv_db *db, const struct manifest_loaded *ml)
 		.install_ctx = db,
 	};
 	struct values_options uo = {
-		.volume = db->volume,
+		.volume = &db->io[KV_TRACE_VALUE].base,
 		.space = db->space,
 		.checksum = db->checksum,
 		.compress = (enum compress_algo)ml->sb.compress_algo,
@@ -181,7 +189,7 @@ static void seal_values(void *ctx)
 static int open_log(struct kv_db *db, const struct manifest_loaded *ml)
 {
 	struct wal_options wo = {
-		.volume = db->volume,
+		.volume = &db->io[KV_TRACE_LOG].base,
 		.checksum = db->checksum,
 		.log = db->log,
 		.log_off = FORMAT_LOG_OFF,
@@ -226,6 +234,7 @@ static int open_all(struct kv_db *db, const char *path)
 		err = manifest_store_load(db->volume, db->sha256, &ml);
 	if (err)
 		return err;
+	open_trace(db);
 	if ((ml.sb.ro_compat & ~FORMAT_RO_COMPAT_KNOWN) && !db->readonly) {
 		logmsg(db->log, KV_LOG_ERROR, "volume: has features this build can only read");
 		err = -KV_E_FEATURE;

@@ -18,6 +18,7 @@
 #include "kvcore/engine/lock_manager.h"
 #include "kvcore/engine/memtable.h"
 #include "kvcore/engine/snapshots.h"
+#include "kvcore/engine/trace.h"
 #include "kvcore/engine/values.h"
 #include "kvcore/engine/version.h"
 #include "kvcore/kvcore.h"
@@ -47,13 +48,8 @@ struct frozen {
 	kv_seq last_seq;
 };
 
-struct counters {
-#define COUNTER_FIELD(name) _Atomic uint64_t name;
-	KV_COUNTERS(COUNTER_FIELD)
-#undef COUNTER_FIELD
-};
-#define COUNT(db, name, n)                                                                         \
-	atomic_fetch_add_explicit(&(db)->counters.name, (n), memory_order_relaxed)
+/* Add to a counter of KV_COUNTERS. */
+#define COUNT(db, name, n) os_stats_add(&(db)->stats, OS_STAT_##name, (n))
 
 struct writeset;
 struct commit_queue; /* commit.c */
@@ -107,8 +103,29 @@ struct kv_db {
 	_Atomic uint64_t reclaimed_ns;	    /* when it ended */
 	_Atomic kv_seq reclaimed_seq;	    /* visible when reclaim_space() was last tried */
 	_Atomic unsigned handles;	    /* open transactions, batches and snapshot handles */
-	struct counters counters;	    /* [atomic] */
+	struct trace trace;
+	struct trace_volume io[KV_TRACE_AREA_COUNT]; /* [const] the volume, timed, by who uses it */
+	struct os_stats stats;			     /* [atomic] */
 };
+
+/*
+ * Time some work: a sampled part of it, told by the counter that it adds to.
+ * Return: when it began, 0: this one is not timed.
+ */
+static inline uint64_t stats_begin(struct kv_db *db, enum os_stat counter, unsigned every)
+{
+	return os_stats_sampled(&db->stats, counter, every) ? os_monotonic_ns(db->env) : 0;
+}
+
+static inline void stats_end(struct kv_db *db, enum kv_histogram_id id, uint64_t began)
+{
+	if (began)
+		os_stats_record(&db->stats, id, os_monotonic_ns(db->env) - began);
+}
+
+#define STATS_EVERY_ENUM(NAME, name, every, text) STATS_EVERY_##NAME = (every),
+enum { KV_HISTOGRAMS(STATS_EVERY_ENUM) };
+#undef STATS_EVERY_ENUM
 
 /* view.c */
 struct view *view_get(struct kv_db *db); /* the current one, with a reference */
@@ -166,6 +183,8 @@ int background_start(struct kv_db *db) KV_MUST_CHECK;
 void background_stop(struct kv_db *db);
 /* How long a commit should wait now so that flush and compaction keep up, microseconds. */
 unsigned background_pace_us(struct kv_db *db);
+/* 0 to 1000, as of the last piece of work. */
+unsigned background_debt(struct kv_db *db);
 /* Wait until no memtable is frozen. Return: 0 or why flushing fails. */
 int background_wait_flushed(struct kv_db *db) KV_MUST_CHECK;
 

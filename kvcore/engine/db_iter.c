@@ -393,17 +393,39 @@ static int find_backward(struct kv_iter *it, int err)
 
 /* ---- movement -------------------------------------------------------------------- */
 
+static int seek_forward(struct kv_iter *it, struct kv_slice ikey)
+{
+	struct kv_db *db = it->txn->db;
+	uint64_t began = stats_begin(db, OS_STAT_iter_seeks, STATS_EVERY_ITER_SEEK);
+	int err;
+
+	COUNT(db, iter_seeks, 1);
+	buf_clear(&it->key);
+	err = find_forward(it, iter_seek(it->merged, ikey));
+	stats_end(db, KV_HISTOGRAM_ITER_SEEK, began);
+	return err;
+}
+
+static int seek_backward(struct kv_iter *it, struct kv_slice ikey)
+{
+	struct kv_db *db = it->txn->db;
+	uint64_t began = stats_begin(db, OS_STAT_iter_seeks, STATS_EVERY_ITER_SEEK);
+	int err;
+
+	COUNT(db, iter_seeks, 1);
+	err = find_backward(it, iter_seek_before(it->merged, ikey));
+	stats_end(db, KV_HISTOGRAM_ITER_SEEK, began);
+	return err;
+}
+
 int kv_iter_first(struct kv_iter *it)
 {
-	COUNT(it->txn->db, iter_seeks, 1);
-	buf_clear(&it->key);
-	return find_forward(it, iter_seek(it->merged, kv_buf_slice(&it->lower)));
+	return seek_forward(it, kv_buf_slice(&it->lower));
 }
 
 int kv_iter_last(struct kv_iter *it)
 {
-	COUNT(it->txn->db, iter_seeks, 1);
-	return find_backward(it, iter_seek_before(it->merged, kv_buf_slice(&it->upper)));
+	return seek_backward(it, kv_buf_slice(&it->upper));
 }
 
 /* The ikey of a key to seek, kept within the bounds. */
@@ -424,9 +446,7 @@ int kv_iter_seek(struct kv_iter *it, struct kv_slice key)
 
 	if (key.len > KV_KEY_MAX)
 		return -KV_E_INVALID;
-	COUNT(it->txn->db, iter_seeks, 1);
-	buf_clear(&it->key);
-	return find_forward(it, iter_seek(it->merged, clamp(it, key, buf)));
+	return seek_forward(it, clamp(it, key, buf));
 }
 
 int kv_iter_seek_before(struct kv_iter *it, struct kv_slice key)
@@ -435,8 +455,7 @@ int kv_iter_seek_before(struct kv_iter *it, struct kv_slice key)
 
 	if (key.len > KV_KEY_MAX)
 		return -KV_E_INVALID;
-	COUNT(it->txn->db, iter_seeks, 1);
-	return find_backward(it, iter_seek_before(it->merged, clamp(it, key, buf)));
+	return seek_backward(it, clamp(it, key, buf));
 }
 
 int kv_iter_next(struct kv_iter *it)

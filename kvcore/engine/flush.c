@@ -54,7 +54,7 @@ static int make_durable(struct kv_db *db, const struct frozen *f, struct output 
 	return versions_apply(db->versions, &edit);
 }
 
-int flush_memtable(struct kv_db *db, const struct frozen *f)
+static int write_tables(struct kv_db *db, const struct frozen *f, uint64_t *written)
 {
 	struct output_options options = {
 		.tables = &db->tables,
@@ -91,6 +91,7 @@ int flush_memtable(struct kv_db *db, const struct frozen *f)
 	if (err)
 		goto out;
 	output_committed(o);
+	*written = bytes;
 	COUNT(db, flushes, 1);
 	COUNT(db, flush_bytes, bytes);
 	atomic_store_explicit(&db->last_flush_ns, os_monotonic_ns(db->env), memory_order_relaxed);
@@ -103,5 +104,16 @@ out:
 	gc_fini(&gc);
 	range_set_free(ranges);
 	version_unref(version);
+	return err;
+}
+
+int flush_memtable(struct kv_db *db, const struct frozen *f)
+{
+	struct kv_trace_event e = {.kind = KV_TRACE_FLUSH};
+	int err;
+
+	trace_begin(&db->trace, &e);
+	err = write_tables(db, f, &e.bytes);
+	os_stats_record(&db->stats, KV_HISTOGRAM_FLUSH, trace_end(&db->trace, &e, err));
 	return err;
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a database tells about itself: kv_get_info() and kv_get_stats(). Cheap
- * enough to be asked at any time; nothing here waits for I/O.
+ * What a database tells about itself: kv_get_info(), the statistics and the histograms.
+ * Cheap enough to be asked at any time; nothing here waits for I/O.
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "kvcore/base/base.h"
+#include "kvcore/base/buf.h"
 #include "kvcore/engine/db.h"
 
 static void info_from_superblock(const struct superblock *sb, struct kv_db_info *out)
@@ -86,22 +88,37 @@ int kv_get_info(struct kv_db *db, struct kv_db_info *out)
 	return 0;
 }
 
-void kv_get_stats(struct kv_db *db, struct kv_stats *out)
+static void stats_of_memory(struct kv_db *db, struct kv_stats *out)
 {
 	struct cache_stat cache;
-	struct lock_stat locks;
-	struct wal_stat log;
-	struct view *v;
+	struct view *v = view_get(db);
 
-#define READ_COUNTER(name)                                                                         \
-	out->name = atomic_load_explicit(&db->counters.name, memory_order_relaxed);
-	KV_COUNTERS(READ_COUNTER)
-#undef READ_COUNTER
+	out->memtable_bytes = memtable_bytes(v->active);
+	for (unsigned i = 0; i < v->frozen_count; i++)
+		out->memtable_bytes += memtable_bytes(v->frozen[i]);
+	for (unsigned n = 0; n < KV_LEVELS; n++) {
+		out->tables += v->version->level[n].count;
+		out->table_bytes += v->version->level[n].bytes;
+	}
+	view_unref(v);
 	cache_get_stat(db->cache, &cache);
 	out->cache_hits = cache.hits;
 	out->cache_misses = cache.misses;
 	out->cache_evictions = cache.evictions;
 	out->cache_bytes = cache.page_bytes + cache.charged_bytes;
+	out->cache_budget_bytes = cache.budget;
+}
+
+void kv_get_stats(struct kv_db *db, struct kv_stats *out)
+{
+	struct lock_stat locks;
+	struct wal_stat log;
+
+	*out = (struct kv_stats){0};
+#define READ_COUNTER(name) out->name = os_stats_sum(&db->stats, OS_STAT_##name);
+	KV_COUNTERS(READ_COUNTER)
+#undef READ_COUNTER
+	stats_of_memory(db, out);
 	lock_manager_get_stat(db->locks, &locks);
 	out->lock_waits = locks.waits;
 	out->deadlocks = locks.deadlocks;
@@ -110,11 +127,75 @@ void kv_get_stats(struct kv_db *db, struct kv_stats *out)
 		out->log_frames = log.frames;
 		out->log_bytes = log.bytes;
 		out->log_syncs = log.syncs;
+		out->log_used_bytes = wal_used(db->wal);
 	}
 	out->manifest_writes = versions_manifest_writes(db->versions);
-	v = view_get(db);
-	out->memtable_bytes = memtable_bytes(v->active);
-	for (unsigned i = 0; i < v->frozen_count; i++)
-		out->memtable_bytes += memtable_bytes(v->frozen[i]);
-	view_unref(v);
+	out->compaction_debt = background_debt(db);
+	out->handles = atomic_load_explicit(&db->handles, memory_order_relaxed);
+}
+
+void kv_stats_each(const struct kv_stats *stats,
+		   void (*each)(void *ctx, const char *name, bool gauge, uint64_t value), void *ctx)
+{
+#define EACH_COUNTER(name) each(ctx, #name, false, stats->name);
+#define EACH_GAUGE(name)   each(ctx, #name, true, stats->name);
+	KV_COUNTERS(EACH_COUNTER)
+	KV_GAUGES(EACH_GAUGE)
+#undef EACH_COUNTER
+#undef EACH_GAUGE
+}
+
+void kv_get_histogram(struct kv_db *db, enum kv_histogram_id id, struct kv_histogram *out)
+{
+	os_stats_get_histogram(&db->stats, id, out);
+}
+
+/* ---- text ------------------------------------------------------------------------------- */
+
+struct text {
+	struct kv_buf *out;
+	int err;
+};
+
+static void text_line(void *ctx, const char *name, bool gauge, uint64_t value)
+{
+	struct text *t = ctx;
+
+	(void)gauge;
+	if (!t->err)
+		t->err = buf_printf(t->out, "%s %" PRIu64 "\n", name, value);
+}
+
+static double us(uint64_t ns)
+{
+	return (double)ns / 1000.0;
+}
+
+static int text_histogram(struct kv_buf *out, const struct kv_histogram *h)
+{
+	uint64_t mean = h->samples ? h->sum_ns / h->samples : 0;
+
+	return buf_printf(out,
+			  "latency_%s samples=%" PRIu64 " every=%" PRIu64
+			  " mean=%.1f p50=%.1f p90=%.1f p99=%.1f p99.9=%.1f max=%.1f\n",
+			  h->name, h->samples, h->every, us(mean),
+			  us(kv_histogram_percentile(h, 50)), us(kv_histogram_percentile(h, 90)),
+			  us(kv_histogram_percentile(h, 99)), us(kv_histogram_percentile(h, 99.9)),
+			  us(h->max_ns));
+}
+
+int kv_stats_text(struct kv_db *db, struct kv_buf *out)
+{
+	struct text t = {.out = out};
+	struct kv_histogram h;
+	struct kv_stats stats;
+
+	buf_clear(out);
+	kv_get_stats(db, &stats);
+	kv_stats_each(&stats, text_line, &t);
+	for (unsigned i = 0; !t.err && i < KV_HISTOGRAM_COUNT; i++) {
+		kv_get_histogram(db, (enum kv_histogram_id)i, &h);
+		t.err = text_histogram(out, &h);
+	}
+	return t.err;
 }

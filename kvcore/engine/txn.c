@@ -92,8 +92,8 @@ int txn_write_delete_range(struct writeset *w, unsigned keyspace, struct kv_slic
 	return writeset_delete_range(w, lower, upper);
 }
 
-int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struct lock_owner *locks,
-		     kv_seq *seq)
+static int write_commit(struct kv_db *db, struct writeset *w, unsigned flags,
+			struct lock_owner *locks, kv_seq *seq)
 {
 	kv_seq number = 0;
 	uint64_t end = 0;
@@ -115,6 +115,24 @@ int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struc
 	}
 	if (!err && seq)
 		*seq = number;
+	return err;
+}
+
+int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struct lock_owner *locks,
+		     kv_seq *seq)
+{
+	bool sync = flags & KV_COMMIT_SYNC;
+	struct kv_trace_event e = {.kind = KV_TRACE_COMMIT, .reason = sync ? "sync" : NULL};
+	uint64_t ns;
+	int err;
+
+	if (!sync && !trace_wants(&db->trace, KV_TRACE_COMMIT) &&
+	    !os_stats_sampled(&db->stats, OS_STAT_commits, STATS_EVERY_COMMIT))
+		return write_commit(db, w, flags, locks, seq);
+	trace_begin(&db->trace, &e);
+	err = write_commit(db, w, flags, locks, seq);
+	ns = trace_end(&db->trace, &e, err);
+	os_stats_record(&db->stats, sync ? KV_HISTOGRAM_COMMIT_SYNCED : KV_HISTOGRAM_COMMIT, ns);
 	return err;
 }
 

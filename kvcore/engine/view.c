@@ -245,6 +245,7 @@ int view_get_key(struct kv_db *db, struct view *v, struct kv_slice ikey, kv_seq 
 {
 	struct kv_buf scratch = {0};
 	struct point p = {.ikey = ikey, .max_seq = max_seq, .value = value ? value : &scratch};
+	uint64_t began = stats_begin(db, OS_STAT_gets, STATS_EVERY_GET);
 	int err;
 
 	COUNT(db, gets, 1);
@@ -257,6 +258,7 @@ int view_get_key(struct kv_db *db, struct view *v, struct kv_slice ikey, kv_seq 
 		*seq = p.seq;
 	if (!err && value && p.kind == ENTRY_PUT_REF)
 		err = resolve_ref(db, v, value);
+	stats_end(db, KV_HISTOGRAM_GET, began);
 	kv_buf_free(&scratch);
 	return err;
 }

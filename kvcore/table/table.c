@@ -90,14 +90,22 @@ int table_filter_admits(struct table *t, uint64_t hash, bool *out)
 	return err;
 }
 
+static void count(struct table *t, enum os_stat i)
+{
+	if (t->source.env->stats)
+		os_stats_add(t->source.env->stats, i, 1);
+}
+
 /* A lost filter costs reads, not answers: it is reported once and then done without. */
 static bool may_hold(struct table *t, uint64_t hash)
 {
 	bool admits = true;
 	int err;
 
-	if (atomic_load_explicit(&t->filter_lost, memory_order_relaxed))
+	if (!t->meta.filter.stored_len ||
+	    atomic_load_explicit(&t->filter_lost, memory_order_relaxed))
 		return true;
+	count(t, OS_STAT_filter_checks);
 	err = table_filter_admits(t, hash, &admits);
 	if (err == -KV_E_CORRUPT || err == -KV_E_CHECKSUM || err == -EIO)
 		atomic_store_explicit(&t->filter_lost, true, memory_order_relaxed);
@@ -211,12 +219,18 @@ int table_get(struct table *t, struct kv_slice ikey, uint64_t hash, kv_seq max_s
 	struct lookup l = {.t = t, .ikey = ikey, .max_seq = max_seq};
 	int err;
 
-	if (t->meta.height == 0 || !may_hold(t, hash))
+	if (t->meta.height == 0)
 		return -KV_E_NOTFOUND;
+	if (!may_hold(t, hash)) {
+		count(t, OS_STAT_filter_useful);
+		return -KV_E_NOTFOUND;
+	}
 	err = look_once(&l, value);
 	if (err == -KV_E_NOTFOUND && l.at_end)
 		err = look_further(&l, value);
 	table_span_fini(&l.span);
+	if (err == -KV_E_NOTFOUND && t->meta.filter.stored_len)
+		count(t, OS_STAT_filter_false_positives);
 	if (err)
 		return err;
 	*seq = l.seq;

@@ -15,6 +15,7 @@
 #include "kvcore/cache/cache.h"
 #include "kvcore/format/compress.h"
 #include "kvcore/format/manifest.h"
+#include "kvcore/os/os_stats.h"
 #include "kvcore/space/space.h"
 #include "kvcore/table/iter.h"
 #include "kvcore/table/range_del.h"
@@ -29,6 +30,7 @@ struct table_env {
 	uint32_t page_size;	     /* target of a page before compression */
 	unsigned bloom_bits_per_key; /* 0: no filters */
 	const struct kv_log_sink *log;
+	struct os_stats *stats; /* counts filters' work; may be NULL */
 	/* Called for each damaged page met in reading; may be NULL. Any thread. */
 	void (*damage)(void *ctx, uint64_t table_id, const struct page_ref *ref, int err);
 	void *damage_ctx;

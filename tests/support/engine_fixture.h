@@ -98,6 +98,7 @@ static inline int fixture_try_open(struct fixture *f)
 	int err;
 
 	db->env = sim_env_os(f->env);
+	trace_init(&db->trace, NULL, db->env, &db->stats);
 	ck_assert_int_eq(os_mutex_init(&db->mu, OS_RANK_DB), 0);
 	ck_assert_int_eq(os_cond_init(&db->changed), 0);
 	ck_assert_int_eq(checksum_new(CHECKSUM_SHA256, &db->sha256), 0);

@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kvcore/kv_stats.h"
 #include "kvcore/kv_types.h"
 
 #ifdef __cplusplus
@@ -70,6 +71,8 @@ struct kv_options {
 	size_t large_value_bytes;    /* values of at least this are stored outside the tree;
 				      * 0: 4096 */
 	const struct kv_log_sink *log;
+	const struct kv_trace *trace; /* called around I/O, commit, flush, compaction; copied; NULL:
+				       * none */
 	struct os_env *env;
 };
 
@@ -438,45 +441,7 @@ struct kv_db_info {
 };
 KV_API int kv_get_info(struct kv_db *db, struct kv_db_info *out) KV_MUST_CHECK;
 
-/* Counters since open; all monotonic. */
-/* clang-format off */
-#define KV_COUNTERS(X) \
-	X(commits) \
-	X(commits_synced) \
-	X(aborts) \
-	X(conflicts) \
-	X(deadlocks) \
-	X(lock_waits) \
-	X(gets) \
-	X(gets_absent) \
-	X(iter_seeks) \
-	X(iter_steps) \
-	X(log_frames) \
-	X(log_bytes) \
-	X(log_syncs) \
-	X(flushes) \
-	X(flush_bytes) \
-	X(compactions) \
-	X(compaction_bytes_read) \
-	X(compaction_bytes_written) \
-	X(trivial_moves) \
-	X(manifest_writes) \
-	X(cache_hits) \
-	X(cache_misses) \
-	X(cache_evictions) \
-	X(value_bytes_written) \
-	X(write_stalls) \
-	X(write_stall_us) \
-	X(damage_found)
-/* clang-format on */
-struct kv_stats {
-#define KV_COUNTER_FIELD(name) uint64_t name;
-	KV_COUNTERS(KV_COUNTER_FIELD)
-#undef KV_COUNTER_FIELD
-	uint64_t cache_bytes; /* now; all kinds together */
-	uint64_t memtable_bytes;
-};
-KV_API void kv_get_stats(struct kv_db *db, struct kv_stats *out);
+/* Statistics and trace: kv_stats.h. */
 
 #ifdef __cplusplus
 }

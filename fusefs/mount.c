@@ -231,7 +231,45 @@ static int open_volume(const struct mount_options *opt, const char *volume, stru
 	return 0;
 }
 
+static int open_snapshot(const struct mount_options *opt, struct kvfs *live, struct log *log,
+			 struct kvfs **out)
+{
+	int err = kvfs_open_snapshot(live, opt->snapshot, out);
+
+	if (err)
+		log_error(log, "%s: snapshot %s: %s", opt->volume, opt->snapshot,
+			  err == -KV_E_NOTFOUND || err == -KV_E_NOT_A_VOLUME
+				  ? "there is none of that name"
+				  : kv_strerror(err));
+	return err;
+}
+
 /* ---- the daemon ---- */
+
+static int init_daemon(struct kvfsd *d)
+{
+	int err = listing_init(&d->listings);
+
+	if (err)
+		return err;
+	err = tree_init(&d->trees);
+	if (err)
+		goto no_trees;
+	err = control_init(&d->control);
+	if (!err)
+		return 0;
+	tree_fini(&d->trees);
+no_trees:
+	listing_fini(&d->listings);
+	return err;
+}
+
+static void fini_daemon(struct kvfsd *d)
+{
+	control_fini(&d->control);
+	tree_fini(&d->trees);
+	listing_fini(&d->listings);
+}
 
 /* Standard streams would keep a pipe or a terminal of the caller's open for as long as the mount
  * lives. */
@@ -278,6 +316,7 @@ static enum mount_status serve(const struct mount_options *opt, struct log *log,
 {
 	struct mount_options resolved = *opt;
 	struct kvfsd d = {.opt = &resolved, .log = log};
+	struct kvfs *live = NULL;
 	int err, close_err;
 
 	resolved.volume = paths->volume;
@@ -286,16 +325,25 @@ static enum mount_status serve(const struct mount_options *opt, struct log *log,
 		resolved.nosuid = opt->nosuid == OPTIONS_ON ? OPTIONS_ON : OPTIONS_OFF;
 		resolved.nodev = opt->nodev == OPTIONS_ON ? OPTIONS_ON : OPTIONS_OFF;
 	}
-	err = listing_init(&d.listings);
+	if (opt->snapshot[0])
+		resolved.readonly = OPTIONS_ON;
+	err = init_daemon(&d);
 	if (err) {
 		log_error(log, "cannot start: %s", kv_strerror(err));
 		return MOUNT_FAILED;
 	}
-	err = open_volume(&resolved, paths->volume, log, &d.fs);
+	err = open_volume(&resolved, paths->volume, log, &live);
 	if (err)
 		goto out;
-	err = serve_volume(&d, paths, report_fd);
-	close_err = kvfs_close(d.fs);
+	d.fs = live;
+	if (opt->snapshot[0])
+		err = open_snapshot(&resolved, live, log, &d.fs);
+	if (!err)
+		err = serve_volume(&d, paths, report_fd);
+	tree_close_all(&d.trees);
+	if (d.fs != live)
+		(void)!kvfs_close(d.fs); /* it only read */
+	close_err = kvfs_close(live);
 	if (close_err)
 		log_error(log, "%s: the last changes may be lost: %s", paths->volume,
 			  kv_strerror(close_err));
@@ -303,7 +351,7 @@ static enum mount_status serve(const struct mount_options *opt, struct log *log,
 		log_line(log, KV_LOG_INFO, "%s: closed", paths->volume);
 	err = err ? err : close_err;
 out:
-	listing_fini(&d.listings);
+	fini_daemon(&d);
 	return err ? MOUNT_FAILED : MOUNT_OK;
 }
 

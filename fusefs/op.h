@@ -3,8 +3,9 @@
  * The operations that libfuse calls, and what they share. Each handler replies
  * exactly once. They run on any thread, several at once.
  *
- * The kernel's node id is the file id: it is never reused, so a request for a
- * node that is gone can only find nothing.
+ * The kernel's node id is the file id, with the tree that it is looked at in
+ * (tree.h); a request for a node that is gone can only find nothing. Which table
+ * answers a request is decided in dispatch.c alone.
  */
 #ifndef FUSEFS_OP_H
 #define FUSEFS_OP_H
@@ -15,16 +16,20 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "fusefs/control_dir.h"
 #include "fusefs/listing.h"
 #include "fusefs/log.h"
 #include "fusefs/model/kvfs.h"
 #include "fusefs/options.h"
+#include "fusefs/tree.h"
 
 struct kvfsd {
 	const struct mount_options *opt; /* [const] */
 	struct log *log;		 /* [const] */
 	struct kvfs *fs;		 /* [const] once the session runs */
 	struct listings listings;
+	struct trees trees;
+	struct control control;
 	bool no_open; /* [const] after INIT: opens need not be told */
 	/* See device.h. */
 	atomic_uint_fast64_t init_unique; /* [atomic] id of the INIT request, 0: none yet */
@@ -32,11 +37,24 @@ struct kvfsd {
 	atomic_bool kills_privileges;	  /* [atomic] set-id bits are ours to clear */
 };
 
-extern const struct fuse_lowlevel_ops op_table;
+extern const struct fuse_lowlevel_ops op_table;	     /* dispatch.c: chooses one of the two */
+extern const struct fuse_lowlevel_ops op_files;	     /* op_init.c: files of any tree */
+extern const struct fuse_lowlevel_ops control_table; /* control_op.c: the control directory */
 
 /* The node of an id, or NULL after replying ESTALE. */
 struct kvfs_node *op_node(fuse_req_t req, fuse_ino_t ino);
+/* The same, of two in one request: or NULL after replying EXDEV if it is in another tree. */
+struct kvfs_node *op_node_beside(fuse_req_t req, fuse_ino_t beside, fuse_ino_t ino);
 struct kvfsd *op_daemon(fuse_req_t req);
+/* The tree that an id belongs to; NULL if its tree is gone. */
+static inline struct kvfs *op_fs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct kvfsd *d = fuse_req_userdata(req);
+
+	return tree_is_live(ino) ? d->fs : tree_fs(&d->trees, ino);
+}
+/* The kernel gives back references, or never got them. */
+void op_forget_node(struct kvfsd *d, fuse_ino_t ino, uint64_t nlookup);
 
 /* op_init.c */
 void op_init(void *userdata, struct fuse_conn_info *conn);

@@ -29,11 +29,11 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)fi;
 	if (!node)
 		return;
-	err = kvfs_getattr(op_daemon(req)->fs, node, &attr);
+	err = kvfs_getattr(op_fs(req, ino), node, &attr);
 	if (err)
 		reply_result(req, node, err);
 	else
-		reply_attr(req, &attr);
+		reply_attr(req, ino, &attr);
 }
 
 static const struct {
@@ -111,14 +111,14 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 	kill = !mask || (mask & (KVFS_SET_UID | KVFS_SET_GID)) ||
 	       (to_set & (FUSE_SET_ATTR_KILL_SUID | FUSE_SET_ATTR_KILL_SGID));
 	if (kill && !(mask & KVFS_SET_MODE) && atomic_load(&d->kills_privileges))
-		err = kill_privileges(d->fs, node, &mask, &values);
+		err = kill_privileges(op_fs(req, ino), node, &mask, &values);
 	if (!err)
-		err = mask ? kvfs_setattr(d->fs, node, mask, &values, &now)
-			   : kvfs_getattr(d->fs, node, &now);
+		err = mask ? kvfs_setattr(op_fs(req, ino), node, mask, &values, &now)
+			   : kvfs_getattr(op_fs(req, ino), node, &now);
 	if (err)
 		reply_result(req, node, err);
 	else
-		reply_attr(req, &now);
+		reply_attr(req, ino, &now);
 }
 
 static bool in_group(fuse_req_t req, gid_t gid)
@@ -150,7 +150,7 @@ void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 
 	if (!node)
 		return;
-	err = kvfs_getattr(op_daemon(req)->fs, node, &attr);
+	err = kvfs_getattr(op_fs(req, ino), node, &attr);
 	if (err) {
 		reply_result(req, node, err);
 		return;

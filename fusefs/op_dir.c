@@ -57,7 +57,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	err = kvfs_dir_open(d->fs, node, &h->dir);
+	err = kvfs_dir_open(op_fs(req, ino), node, &h->dir);
 	if (!err)
 		err = listing_open(&d->listings, ino, &h->listing, &known);
 	if (err) {
@@ -155,6 +155,7 @@ struct answer {
 	char *buf;
 	size_t size, used;
 	struct kv_buf nodes; /* struct taken: handed out so far */
+	fuse_ino_t dir_id;
 };
 
 /* The entry's position, remembered for the next request. */
@@ -179,7 +180,8 @@ static int mark_entry(struct answer *a, const struct kvfs_dirent *e, uint64_t *p
 static int emit_name(void *ctx, const struct kvfs_dirent *e)
 {
 	struct answer *a = ctx;
-	struct stat st = {.st_ino = e->ino, .st_mode = e->type};
+	struct stat st = {.st_ino = reply_ino(op_daemon(a->req), a->dir_id, e->ino),
+			  .st_mode = e->type};
 	size_t room = a->size - a->used;
 	uint64_t position;
 	size_t need;
@@ -196,7 +198,9 @@ static int emit_name(void *ctx, const struct kvfs_dirent *e)
 static int emit_plus(void *ctx, const struct kvfs_dirent *e)
 {
 	struct answer *a = ctx;
-	struct fuse_entry_param entry = {.attr = {.st_ino = e->ino, .st_mode = e->type}};
+	struct fuse_entry_param entry = {
+		.attr = {.st_ino = reply_ino(op_daemon(a->req), a->dir_id, e->ino),
+			 .st_mode = e->type}};
 	size_t room = a->size - a->used;
 	struct taken taken = {e->node};
 	uint64_t position;
@@ -205,7 +209,7 @@ static int emit_plus(void *ctx, const struct kvfs_dirent *e)
 	if (mark_entry(a, e, &position))
 		return 1;
 	if (e->node) {
-		reply_fill_entry(e->node, e->attr, &entry);
+		reply_fill_entry(a->req, a->dir_id, e->node, e->attr, &entry);
 		if (buf_append(&a->nodes, &taken, sizeof(taken)))
 			return 1;
 	}
@@ -216,17 +220,19 @@ static int emit_plus(void *ctx, const struct kvfs_dirent *e)
 			a->nodes.len -= sizeof(taken);
 		return 1;
 	}
+	if (e->node)
+		tree_ref(&op_daemon(a->req)->trees, entry.ino);
 	a->used += need;
 	return 0;
 }
 
-static void forget_all(struct kvfs *fs, const struct kv_buf *nodes)
+static void forget_all(const struct answer *a)
 {
 	struct taken taken;
 
-	for (size_t at = 0; at < nodes->len; at += sizeof(taken)) {
-		memcpy(&taken, nodes->data + at, sizeof(taken));
-		kvfs_node_forget(fs, taken.node, 1);
+	for (size_t at = 0; at < a->nodes.len; at += sizeof(taken)) {
+		memcpy(&taken, a->nodes.data + at, sizeof(taken));
+		op_forget_node(op_daemon(a->req), tree_id(a->dir_id, kvfs_node_ino(taken.node)), 1);
 	}
 }
 
@@ -250,7 +256,7 @@ static int fill(struct answer *a, uint64_t position, bool plus)
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi,
 		 bool plus)
 {
-	struct answer a = {.req = req, .handle = handle_of(fi), .size = size};
+	struct answer a = {.req = req, .handle = handle_of(fi), .size = size, .dir_id = ino};
 	int err;
 
 	a.buf = malloc(size ? size : 1);
@@ -261,9 +267,9 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
 	err = fill(&a, (uint64_t)off, plus);
 	/* What came before a damaged entry is answered; the error is for the next call. */
 	if (err && a.used == 0)
-		reply_result(req, kvfs_node_by_ino(op_daemon(req)->fs, ino), err);
+		reply_result(req, kvfs_node_by_ino(op_fs(req, ino), tree_ino(ino)), err);
 	else if (fuse_reply_buf(req, a.buf, a.used))
-		forget_all(op_daemon(req)->fs, &a.nodes);
+		forget_all(&a);
 	kv_buf_free(&a.nodes);
 	free(a.buf);
 }

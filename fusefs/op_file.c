@@ -24,7 +24,7 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 
 	if (!node)
 		return;
-	err = kvfs_readlink(op_daemon(req)->fs, node, &target);
+	err = kvfs_readlink(op_fs(req, ino), node, &target);
 	if (!err)
 		err = buf_append_byte(&target, 0);
 	if (err)
@@ -54,7 +54,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	(void)fi;
 	if (!node)
 		return;
-	err = off < 0 ? -EINVAL : kvfs_read(op_daemon(req)->fs, node, (uint64_t)off, size, &data);
+	err = off < 0 ? -EINVAL : kvfs_read(op_fs(req, ino), node, (uint64_t)off, size, &data);
 	if (err)
 		reply_result(req, node, err);
 	else
@@ -72,7 +72,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	if (!node)
 		return;
 	err = off < 0 ? -EINVAL
-		      : kvfs_write(op_daemon(req)->fs, node, (uint64_t)off, kv_slice_of(buf, size),
+		      : kvfs_write(op_fs(req, ino), node, (uint64_t)off, kv_slice_of(buf, size),
 				   sync);
 	if (err)
 		reply_result(req, node, err);
@@ -100,7 +100,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 
 	(void)fi;
 	if (node)
-		reply_result(req, node, kvfs_fsync(op_daemon(req)->fs, node, datasync != 0));
+		reply_result(req, node, kvfs_fsync(op_fs(req, ino), node, datasync != 0));
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
@@ -113,7 +113,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 	if (!node)
 		return;
 	if (offset >= 0 && length > 0)
-		err = kvfs_fallocate(op_daemon(req)->fs, node, mode, (uint64_t)offset,
+		err = kvfs_fallocate(op_fs(req, ino), node, mode, (uint64_t)offset,
 				     (uint64_t)length);
 	reply_result(req, node, err);
 }
@@ -130,7 +130,7 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 	if (off < 0)
 		err = -ENXIO;
 	else if (whence == SEEK_DATA || whence == SEEK_HOLE)
-		err = kvfs_lseek(op_daemon(req)->fs, node, (uint64_t)off, whence, &found);
+		err = kvfs_lseek(op_fs(req, ino), node, (uint64_t)off, whence, &found);
 	if (err)
 		reply_result(req, node, err);
 	else
@@ -154,8 +154,10 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	to = op_node(req, ino_out);
 	if (!to)
 		return;
-	if (!flags && off_in >= 0 && off_out >= 0)
-		err = kvfs_copy_range(op_daemon(req)->fs, from, (uint64_t)off_in, to,
+	if (!tree_is_same(ino_in, ino_out))
+		err = -EXDEV; /* the kernel copies by itself */
+	else if (!flags && off_in >= 0 && off_out >= 0)
+		err = kvfs_copy_range(op_fs(req, ino_in), from, (uint64_t)off_in, to,
 				      (uint64_t)off_out, min_u64(len, COPY_STEP), &copied);
 	if (err)
 		reply_result(req, from, err);

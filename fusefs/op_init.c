@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table of operations and what is agreed with the kernel. Capabilities are
+ * The operations on files of any tree, and what is agreed with the kernel. Capabilities are
  * chosen one by one, not taken from libfuse's defaults; each has its reason:
  *
  *   data is invalidated only on request: nobody else changes it, and guessing
@@ -46,16 +46,26 @@ struct kvfsd *op_daemon(fuse_req_t req)
 
 struct kvfs_node *op_node(fuse_req_t req, fuse_ino_t ino)
 {
-	struct kvfs *fs = op_daemon(req)->fs;
-	struct kvfs_node *node;
+	struct kvfs *fs = op_fs(req, ino);
+	uint64_t file = tree_ino(ino);
+	struct kvfs_node *node = NULL;
 
-	node = ino == FUSE_ROOT_ID ? kvfs_root(fs) : kvfs_node_by_ino(fs, ino);
+	if (fs)
+		node = file == FUSE_ROOT_ID ? kvfs_root(fs) : kvfs_node_by_ino(fs, file);
 	if (!node)
 		fuse_reply_err(req, ESTALE);
 	return node;
 }
 
-const struct fuse_lowlevel_ops op_table = {
+struct kvfs_node *op_node_beside(fuse_req_t req, fuse_ino_t beside, fuse_ino_t ino)
+{
+	if (tree_is_same(beside, ino))
+		return op_node(req, ino);
+	fuse_reply_err(req, EXDEV);
+	return NULL;
+}
+
+const struct fuse_lowlevel_ops op_files = {
 	.init = op_init,
 	.lookup = op_lookup,
 	.forget = op_forget,

@@ -22,37 +22,41 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!dir)
 		return;
-	err = kvfs_lookup(op_daemon(req)->fs, dir, name, &node, &attr);
+	err = kvfs_lookup(op_fs(req, parent), dir, name, &node, &attr);
 	if (err == -ENOENT)
 		reply_no_entry(req);
 	else if (err)
 		reply_result(req, dir, err);
 	else
-		reply_entry(req, node, &attr);
+		reply_entry(req, parent, node, &attr);
 }
 
-static void forget(struct kvfsd *d, fuse_ino_t ino, uint64_t nlookup)
+void op_forget_node(struct kvfsd *d, fuse_ino_t ino, uint64_t nlookup)
 {
+	struct kvfs *fs = tree_is_live(ino) ? d->fs : tree_fs(&d->trees, ino);
 	struct kvfs_node *node;
 
-	if (ino == FUSE_ROOT_ID)
-		return; /* the root has no references */
+	if (!fs)
+		return;
 	listing_forget(&d->listings, ino);
-	node = kvfs_node_by_ino(d->fs, ino);
-	if (node)
-		kvfs_node_forget(d->fs, node, nlookup);
+	if (tree_ino(ino) != FUSE_ROOT_ID) { /* a root has no references */
+		node = kvfs_node_by_ino(fs, tree_ino(ino));
+		if (node)
+			kvfs_node_forget(fs, node, nlookup);
+	}
+	tree_unref(&d->trees, ino, nlookup);
 }
 
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	forget(op_daemon(req), ino, nlookup);
+	op_forget_node(op_daemon(req), ino, nlookup);
 	fuse_reply_none(req);
 }
 
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		forget(op_daemon(req), forgets[i].ino, forgets[i].nlookup);
+		op_forget_node(op_daemon(req), forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
@@ -64,13 +68,13 @@ static struct kvfs_owner owner_of(fuse_req_t req)
 }
 
 /* The end of all that make a name. */
-static void reply_made(fuse_req_t req, struct kvfs_node *dir, int err, struct kvfs_node *node,
-		       const struct kvfs_attr *attr)
+static void reply_made(fuse_req_t req, fuse_ino_t dir_id, struct kvfs_node *dir, int err,
+		       struct kvfs_node *node, const struct kvfs_attr *attr)
 {
 	if (err)
 		reply_result(req, dir, err);
 	else
-		reply_entry(req, node, attr);
+		reply_entry(req, dir_id, node, attr);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -83,8 +87,8 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 
 	if (!dir)
 		return;
-	err = kvfs_mknod(op_daemon(req)->fs, dir, name, mode, (uint32_t)rdev, &owner, &node, &attr);
-	reply_made(req, dir, err, node, &attr);
+	err = kvfs_mknod(op_fs(req, parent), dir, name, mode, (uint32_t)rdev, &owner, &node, &attr);
+	reply_made(req, parent, dir, err, node, &attr);
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -97,8 +101,8 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 
 	if (!dir)
 		return;
-	err = kvfs_mkdir(op_daemon(req)->fs, dir, name, mode, &owner, &node, &attr);
-	reply_made(req, dir, err, node, &attr);
+	err = kvfs_mkdir(op_fs(req, parent), dir, name, mode, &owner, &node, &attr);
+	reply_made(req, parent, dir, err, node, &attr);
 }
 
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -111,8 +115,8 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 
 	if (!dir)
 		return;
-	err = kvfs_symlink(op_daemon(req)->fs, dir, name, target, &owner, &node, &attr);
-	reply_made(req, dir, err, node, &attr);
+	err = kvfs_symlink(op_fs(req, parent), dir, name, target, &owner, &node, &attr);
+	reply_made(req, parent, dir, err, node, &attr);
 }
 
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
@@ -124,11 +128,11 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *n
 
 	if (!node)
 		return;
-	dir = op_node(req, newparent);
+	dir = op_node_beside(req, ino, newparent);
 	if (!dir)
 		return;
-	err = kvfs_link(op_daemon(req)->fs, node, dir, newname, &linked, &attr);
-	reply_made(req, node, err, linked, &attr);
+	err = kvfs_link(op_fs(req, ino), node, dir, newname, &linked, &attr);
+	reply_made(req, newparent, node, err, linked, &attr);
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -136,7 +140,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct kvfs_node *dir = op_node(req, parent);
 
 	if (dir)
-		reply_result(req, dir, kvfs_unlink(op_daemon(req)->fs, dir, name));
+		reply_result(req, dir, kvfs_unlink(op_fs(req, parent), dir, name));
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -144,7 +148,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct kvfs_node *dir = op_node(req, parent);
 
 	if (dir)
-		reply_result(req, dir, kvfs_rmdir(op_daemon(req)->fs, dir, name));
+		reply_result(req, dir, kvfs_rmdir(op_fs(req, parent), dir, name));
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
@@ -156,7 +160,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 
 	if (!from)
 		return;
-	to = op_node(req, newparent);
+	to = op_node_beside(req, parent, newparent);
 	if (!to)
 		return;
 	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
@@ -168,7 +172,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	if (flags & RENAME_EXCHANGE)
 		kvfs_flags |= KVFS_RENAME_EXCHANGE;
 	reply_result(req, from,
-		     kvfs_rename(op_daemon(req)->fs, from, name, to, newname, kvfs_flags));
+		     kvfs_rename(op_fs(req, parent), from, name, to, newname, kvfs_flags));
 }
 
 /*
@@ -204,14 +208,15 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 
 	if (!dir)
 		return;
-	err = kvfs_mknod(d->fs, dir, name, S_IFREG | (mode & 07777), 0, &owner, &node, &attr);
+	err = kvfs_mknod(op_fs(req, parent), dir, name, S_IFREG | (mode & 07777), 0, &owner, &node,
+			 &attr);
 	if (err == -EEXIST)
-		err = open_existing(d->fs, dir, name, fi->flags, &node, &attr);
+		err = open_existing(op_fs(req, parent), dir, name, fi->flags, &node, &attr);
 	if (err) {
 		reply_result(req, dir, err);
 		return;
 	}
 	fi->keep_cache = d->no_open;
 	fi->noflush = 1;
-	reply_create(req, node, &attr, fi);
+	reply_create(req, parent, node, &attr, fi);
 }

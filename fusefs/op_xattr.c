@@ -47,7 +47,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 
 	if (node)
 		reply_result(req, node,
-			     kvfs_setxattr(op_daemon(req)->fs, node, name, kv_slice_of(value, size),
+			     kvfs_setxattr(op_fs(req, ino), node, name, kv_slice_of(value, size),
 					   flags));
 }
 
@@ -59,7 +59,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 
 	if (!node)
 		return;
-	err = kvfs_getxattr(op_daemon(req)->fs, node, name, &value);
+	err = kvfs_getxattr(op_fs(req, ino), node, name, &value);
 	if (err)
 		reply_result(req, node, err);
 	else
@@ -93,7 +93,7 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 
 	if (!node)
 		return;
-	err = kvfs_listxattr(op_daemon(req)->fs, node, &names);
+	err = kvfs_listxattr(op_fs(req, ino), node, &names);
 	if (err) {
 		reply_result(req, node, err);
 		goto out;
@@ -110,5 +110,5 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	struct kvfs_node *node = xattr_node(req, ino, name);
 
 	if (node)
-		reply_result(req, node, kvfs_removexattr(op_daemon(req)->fs, node, name));
+		reply_result(req, node, kvfs_removexattr(op_fs(req, ino), node, name));
 }

@@ -63,6 +63,8 @@ static const struct flag flags[] = {
 	{"xattr", FIELD(noxattr), OPTIONS_OFF},
 	{"noxattr", FIELD(noxattr), OPTIONS_ON},
 	{"debug", FIELD(debug), OPTIONS_ON},
+	{"snapshot_ino=original", FIELD(snapshot_ino), OPTIONS_INO_ORIGINAL},
+	{"snapshot_ino=unique", FIELD(snapshot_ino), OPTIONS_INO_UNIQUE},
 };
 
 /* Meant for mount(8), fstab readers and init systems. A final '=' or '-' stands for anything. */
@@ -164,6 +166,14 @@ static int set_value(struct mount_options *opt, const char *name, struct log *lo
 		if (!parse_count(name + 8, 1, OPTIONS_THREADS_MAX, &opt->threads))
 			return 0;
 		log_error(log, "%s: give 1 to %d threads", name, OPTIONS_THREADS_MAX);
+		return -EINVAL;
+	}
+	if (strncmp(name, "snapshot=", 9) == 0) {
+		if (name[9] && strlen(name + 9) < sizeof(opt->snapshot)) {
+			memcpy(opt->snapshot, name + 9, strlen(name + 9) + 1);
+			return 0;
+		}
+		log_error(log, "%s: give the name of a snapshot", name);
 		return -EINVAL;
 	}
 	if (strncmp(name, "cache=", 6) == 0) {
@@ -319,6 +329,8 @@ void options_print_help(void)
 		    "  sync               every change is durable when its call returns\n"
 		    "  commit=SECONDS     other changes are durable after this (default 1)\n"
 		    "  cache=SIZE         memory of the engine, as 64M or 1G (default 128M)\n"
+		    "  snapshot=NAME      the volume as it was, read-only\n"
+		    "  snapshot_ino=unique  not the live tree's inode numbers in snapshots\n"
 		    "  threads=N          requests served at the same time (default 16)\n"
 		    "  writeback          the kernel collects writes before it sends them\n"
 		    "  noxattr            no extended attributes, which makes writes cheaper\n"

@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "fusefs/log.h"
+#include "kvcore/kvcore.h"
 
 #define OPTIONS_THREADS_MAX	64
 #define OPTIONS_THREADS_DEFAULT 16
@@ -21,6 +22,9 @@ enum options_atime {
 	OPTIONS_STRICTATIME,
 	OPTIONS_NOATIME,
 };
+
+/* Inode numbers in snapshots: those of the live files, or others. */
+enum options_ino { OPTIONS_INO_ORIGINAL = 0, OPTIONS_INO_UNIQUE };
 
 struct mount_options {
 	const char *volume; /* borrowed from argv */
@@ -42,6 +46,10 @@ struct mount_options {
 	int debug;
 	int atime; /* enum options_atime */
 
+	int snapshot_ino; /* enum options_ino */
+
+	/* Of a snapshot to be mounted in place of the live tree; "": none. */
+	char snapshot[KV_SNAPSHOT_NAME_MAX + 1];
 	unsigned commit_s;  /* 0: the engine's default */
 	unsigned threads;   /* 0: OPTIONS_THREADS_DEFAULT */
 	size_t cache_bytes; /* 0: the engine's default */

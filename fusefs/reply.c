@@ -41,10 +41,16 @@ void reply_result(fuse_req_t req, struct kvfs_node *node, int err)
 	fuse_reply_err(req, kv_error_to_errno(err));
 }
 
-static void fill_stat(const struct kvfs_attr *attr, struct stat *out)
+uint64_t reply_ino(const struct kvfsd *d, fuse_ino_t like, uint64_t ino)
+{
+	return d->opt->snapshot_ino == OPTIONS_INO_UNIQUE ? tree_id(like, ino) : ino;
+}
+
+static void fill_stat(const struct kvfsd *d, fuse_ino_t like, const struct kvfs_attr *attr,
+		      struct stat *out)
 {
 	*out = (struct stat){
-		.st_ino = attr->ino,
+		.st_ino = reply_ino(d, like, attr->ino),
 		.st_mode = attr->mode,
 		.st_nlink = attr->nlink,
 		.st_uid = attr->uid,
@@ -59,25 +65,27 @@ static void fill_stat(const struct kvfs_attr *attr, struct stat *out)
 	};
 }
 
-void reply_fill_entry(struct kvfs_node *node, const struct kvfs_attr *attr,
-		      struct fuse_entry_param *out)
+void reply_fill_entry(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
+		      const struct kvfs_attr *attr, struct fuse_entry_param *out)
 {
 	*out = (struct fuse_entry_param){
-		.ino = kvfs_node_ino(node),
+		.ino = tree_id(dir, kvfs_node_ino(node)),
 		.attr_timeout = TIMEOUT_S,
 		.entry_timeout = TIMEOUT_S,
 	};
-	fill_stat(attr, &out->attr);
+	fill_stat(op_daemon(req), dir, attr, &out->attr);
 }
 
-void reply_entry(fuse_req_t req, struct kvfs_node *node, const struct kvfs_attr *attr)
+void reply_entry(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
+		 const struct kvfs_attr *attr)
 {
 	struct kvfsd *d = op_daemon(req);
 	struct fuse_entry_param entry;
 
-	reply_fill_entry(node, attr, &entry);
+	reply_fill_entry(req, dir, node, attr, &entry);
+	tree_ref(&d->trees, entry.ino);
 	if (fuse_reply_entry(req, &entry))
-		kvfs_node_forget(d->fs, node, 1);
+		op_forget_node(d, entry.ino, 1);
 }
 
 void reply_no_entry(fuse_req_t req)
@@ -87,22 +95,23 @@ void reply_no_entry(fuse_req_t req)
 	fuse_reply_entry(req, &entry);
 }
 
-void reply_create(fuse_req_t req, struct kvfs_node *node, const struct kvfs_attr *attr,
-		  const struct fuse_file_info *fi)
+void reply_create(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
+		  const struct kvfs_attr *attr, const struct fuse_file_info *fi)
 {
 	struct kvfsd *d = op_daemon(req);
 	struct fuse_entry_param entry;
 
-	reply_fill_entry(node, attr, &entry);
+	reply_fill_entry(req, dir, node, attr, &entry);
+	tree_ref(&d->trees, entry.ino);
 	if (fuse_reply_create(req, &entry, fi))
-		kvfs_node_forget(d->fs, node, 1);
+		op_forget_node(d, entry.ino, 1);
 }
 
-void reply_attr(fuse_req_t req, const struct kvfs_attr *attr)
+void reply_attr(fuse_req_t req, fuse_ino_t ino, const struct kvfs_attr *attr)
 {
 	struct stat st;
 
-	fill_stat(attr, &st);
+	fill_stat(op_daemon(req), ino, attr, &st);
 	fuse_reply_attr(req, &st, TIMEOUT_S);
 }
 

@@ -11,19 +11,22 @@
  * @node: whom damage is reported for in the log; may be NULL
  */
 void reply_result(fuse_req_t req, struct kvfs_node *node, int err);
-/* Reply with a name's node; the reference on it goes to the kernel, or is dropped if the reply
- * does not arrive. */
-void reply_entry(fuse_req_t req, struct kvfs_node *node, const struct kvfs_attr *attr);
+/* Reply with the node of a name in @dir; the reference on it goes to the kernel, or is dropped if
+ * the reply does not arrive. */
+void reply_entry(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
+		 const struct kvfs_attr *attr);
 /* There is no such name, and the kernel may remember that. */
 void reply_no_entry(fuse_req_t req);
-void reply_create(fuse_req_t req, struct kvfs_node *node, const struct kvfs_attr *attr,
-		  const struct fuse_file_info *fi);
-void reply_attr(fuse_req_t req, const struct kvfs_attr *attr);
+void reply_create(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
+		  const struct kvfs_attr *attr, const struct fuse_file_info *fi);
+void reply_attr(fuse_req_t req, fuse_ino_t ino, const struct kvfs_attr *attr);
 /* For what answers with a list of bytes or, if @size is 0, with its length; -ERANGE if too long. */
 void reply_xattr(fuse_req_t req, const struct kv_buf *value, size_t size);
-/* What readdirplus says of an entry. */
-void reply_fill_entry(struct kvfs_node *node, const struct kvfs_attr *attr,
-		      struct fuse_entry_param *out);
+/* What readdirplus says of an entry of @dir. */
+void reply_fill_entry(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
+		      const struct kvfs_attr *attr, struct fuse_entry_param *out);
+/* The inode number that users see of file @ino in the tree of @like. */
+uint64_t reply_ino(const struct kvfsd *d, fuse_ino_t like, uint64_t ino);
 /* errno for a result, positive, for what is not a reply. */
 int reply_errno(int err);
 

@@ -175,12 +175,13 @@ int kvfs_node_path(struct kvfs *fs, struct kvfs_node *node, struct kv_buf *out)
 	int err = 0;
 
 	os_rwlock_rdlock(&fs->ns);
-	for (n = node; n != &fs->root; n = n->parent)
+	/* Up to a root of whatever view: a snapshot's node has its own. */
+	for (n = node; n->parent; n = n->parent)
 		depth++;
 	chain = calloc(depth + 1, sizeof(const struct kvfs_node *));
 	if (!chain)
 		err = -ENOMEM;
-	for (n = node, depth = 0; !err && n != &fs->root; n = n->parent)
+	for (n = node, depth = 0; !err && n->parent; n = n->parent)
 		chain[depth++] = n;
 	if (!err && !depth)
 		err = buf_append_byte(&path, '/');

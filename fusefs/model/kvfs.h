@@ -86,6 +86,15 @@ KV_API int kvfs_open(const char *path, const struct kvfs_options *options, struc
  * Return: 0, -KV_E_NOTFOUND, -KV_E_NOT_A_VOLUME (it is from before kvfs_mkfs()).
  */
 KV_API int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **out) KV_MUST_CHECK;
+/*
+ * Snapshots whose names can be file names: of 1 to 255 bytes without a slash, not "." or "..".
+ * Listed by kv_snapshot_list(). Creating one takes as long whatever the volume's size, and is
+ * durable on return; views of one that is dropped go on. -EINVAL, -ENAMETOOLONG, -KV_E_EXISTS;
+ * -KV_E_NOTFOUND.
+ */
+KV_API int kvfs_snapshot_check_name(const char *name) KV_MUST_CHECK;
+KV_API int kvfs_snapshot_create(struct kvfs *fs, const char *name) KV_MUST_CHECK;
+KV_API int kvfs_snapshot_drop(struct kvfs *fs, const char *name) KV_MUST_CHECK;
 /* No directory or transaction is open. Nodes are forgotten. Return: as kv_close(). */
 KV_API int kvfs_close(struct kvfs *fs) KV_MUST_CHECK;
 KV_API struct kv_db *kvfs_db(struct kvfs *fs);

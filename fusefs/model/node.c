@@ -26,7 +26,8 @@ int node_table_init(struct kvfs *fs)
 	for (i = 0; i < MODEL_SHARDS; i++) {
 		struct node_shard *s = &fs->shards[i];
 
-		s->bucket_count = NODE_BUCKETS_MIN;
+		/* There may be thousands of views, of most of which only the root is seen. */
+		s->bucket_count = fs->view ? 1U : NODE_BUCKETS_MIN;
 		s->buckets = calloc(s->bucket_count, sizeof(struct kvfs_node *));
 		if (!s->buckets) {
 			err = -ENOMEM;

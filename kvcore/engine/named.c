@@ -26,7 +26,6 @@ static_assert(sizeof(struct snapshot_record) == 16, "on-disk size");
 struct named {
 	struct os_mutex mu;	       /* OS_RANK_NAMED, held across commits */
 	struct kv_snapshot_info *list; /* [mu] by seq */
-	unsigned *open;		       /* [mu] handles of each */
 	size_t count;
 	size_t cap;
 };
@@ -44,10 +43,6 @@ static int list_reserve(struct named *n)
 	if (!p)
 		return -ENOMEM;
 	n->list = p;
-	p = realloc(n->open, cap * sizeof(*n->open));
-	if (!p)
-		return -ENOMEM;
-	n->open = p;
 	n->cap = cap;
 	return 0;
 }
@@ -60,9 +55,7 @@ static void list_add(struct named *n, const struct kv_snapshot_info *info)
 	while (i && n->list[i - 1].seq > info->seq)
 		i--;
 	memmove(&n->list[i + 1], &n->list[i], (n->count - i) * sizeof(*n->list));
-	memmove(&n->open[i + 1], &n->open[i], (n->count - i) * sizeof(*n->open));
 	n->list[i] = *info;
-	n->open[i] = 0;
 	n->count++;
 }
 
@@ -70,7 +63,6 @@ static void list_remove(struct named *n, size_t i)
 {
 	n->count--;
 	memmove(&n->list[i], &n->list[i + 1], (n->count - i) * sizeof(*n->list));
-	memmove(&n->open[i], &n->open[i + 1], (n->count - i) * sizeof(*n->open));
 }
 
 static bool list_find(const struct named *n, const char *name, size_t *at)
@@ -161,7 +153,6 @@ void named_free(struct kv_db *db)
 		snapshots_release(db->snapshots, n->list[i].seq);
 	os_mutex_fini(&n->mu);
 	free(n->list);
-	free(n->open);
 	free(n);
 	db->named = NULL;
 }
@@ -263,8 +254,6 @@ int kv_snapshot_drop(struct kv_db *db, const char *name)
 	os_mutex_lock(&n->mu);
 	if (!list_find(n, name, &at))
 		err = -KV_E_NOTFOUND;
-	else if (n->open[at])
-		err = -KV_E_BUSY;
 	else
 		err = commit_record(db, name, NULL);
 	if (!err) {
@@ -311,8 +300,6 @@ static int hold_named(struct kv_db *db, const char *name, kv_seq *seq)
 	if (list_find(n, name, &at)) {
 		*seq = n->list[at].seq;
 		err = snapshots_hold(db->snapshots, *seq);
-		if (!err)
-			n->open[at]++;
 	}
 	os_mutex_unlock(&n->mu);
 	return err;
@@ -326,14 +313,11 @@ int kv_snapshot_open(struct kv_db *db, const char *name, struct kv_snapshot **ou
 	if (!s)
 		return -ENOMEM;
 	s->db = db;
-	s->named = name != NULL;
 	err = name ? hold_named(db, name, &s->seq) : snapshots_acquire(db->snapshots, &s->seq);
 	if (err) {
 		free(s);
 		return err;
 	}
-	if (name)
-		memcpy(s->name, name, strlen(name) + 1);
 	atomic_fetch_add(&db->handles, 1);
 	*out = s;
 	return 0;
@@ -341,16 +325,8 @@ int kv_snapshot_open(struct kv_db *db, const char *name, struct kv_snapshot **ou
 
 void kv_snapshot_release(struct kv_snapshot *s)
 {
-	size_t at;
-
 	if (!s)
 		return;
-	if (s->named) {
-		os_mutex_lock(&s->db->named->mu);
-		if (list_find(s->db->named, s->name, &at))
-			s->db->named->open[at]--;
-		os_mutex_unlock(&s->db->named->mu);
-	}
 	snapshots_release(s->db->snapshots, s->seq);
 	atomic_fetch_sub(&s->db->handles, 1);
 	free(s);

@@ -22,8 +22,6 @@ struct kv_txn {
 struct kv_snapshot {
 	struct kv_db *db;
 	kv_seq seq;
-	bool named;
-	char name[KV_SNAPSHOT_NAME_MAX + 1];
 };
 
 /* Take the snapshot if there is none yet. */

@@ -358,7 +358,9 @@ KV_API int kv_snapshot_create(struct kv_db *db, const char *name) KV_MUST_CHECK;
 /**
  * kv_snapshot_drop() - forget a named snapshot; its space returns by compaction
  *
- * Return: 0, -KV_E_NOTFOUND, -KV_E_BUSY (open through kv_snapshot_open()).
+ * Handles of it (kv_snapshot_open()) go on reading; its space returns when they are released.
+ *
+ * Return: 0, -KV_E_NOTFOUND.
  */
 KV_API int kv_snapshot_drop(struct kv_db *db, const char *name) KV_MUST_CHECK;
 

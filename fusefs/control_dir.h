@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control directory, ".kvfs" in the root of a mount: what of the volume is no
+ * file, as files. It is found by its name and never listed, so that a copy of the
+ * tree does not walk into it.
+ *
+ *   .kvfs/snapshots/NAME/   mkdir takes a snapshot, rmdir drops it
+ *   .kvfs/snapshots.tsv     a line a snapshot: time in ns, commit number, name
+ *
+ * A file of it is written afresh for each lookup of its name: every lookup makes a node
+ * of its own, with a text that stays as long as the kernel knows the node. So a
+ * reader sees one state, the size is right, and no open has to be told.
+ *
+ * Thread safety: all functions from any thread.
+ */
+#ifndef FUSEFS_CONTROL_DIR_H
+#define FUSEFS_CONTROL_DIR_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "fusefs/tree.h"
+
+#define CONTROL_NAME ".kvfs"
+
+/* Low bits of a node id of the control tree; also the inode number, of those that libkvfs
+ * reserves. */
+enum control_kind {
+	CONTROL_DIR = 2,
+	CONTROL_SNAPSHOTS = 3,
+	CONTROL_LIST = 4,
+};
+#define CONTROL_KIND_BITS 4U
+#define CONTROL_KIND_MASK ((UINT64_C(1) << CONTROL_KIND_BITS) - 1)
+
+struct control_text;
+struct kvfsd;
+
+struct control {
+	pthread_mutex_t mu;	    /* a leaf */
+	struct control_text *texts; /* [mu] those that the kernel knows */
+	uint64_t next_serial;	    /* [mu] */
+	struct timespec changed;    /* [mu] when a snapshot was taken or dropped here */
+};
+
+int control_init(struct control *c) KV_MUST_CHECK;
+void control_fini(struct control *c);
+
+static inline enum control_kind control_kind(uint64_t id)
+{
+	return (enum control_kind)(id & CONTROL_KIND_MASK);
+}
+
+/* control_text.c */
+
+/* An entry of the topmost directory. */
+struct control_entry {
+	const char *name;
+	enum control_kind kind;
+	uint32_t mode; /* with the type */
+	/* Of a file: append its text. */
+	int (*print)(struct kvfsd *d, struct kv_buf *out);
+};
+extern const struct control_entry control_entries[];
+extern const size_t control_entry_count;
+/* NULL if there is none. */
+const struct control_entry *control_entry_of(const char *name);
+const struct control_entry *control_entry_of_kind(enum control_kind kind);
+
+/* A fresh text with one reference. @id: the kernel's of its node; @size: of the text, bytes */
+int control_text_make(struct kvfsd *d, const struct control_entry *entry, uint64_t *id,
+		      uint64_t *size) KV_MUST_CHECK;
+/* Up to @len bytes from @off of the text of @id. -ESTALE: it is gone. */
+int control_text_read(struct control *c, uint64_t id, uint64_t off, size_t len, struct kv_buf *out)
+	KV_MUST_CHECK;
+int control_text_size(struct control *c, uint64_t id, uint64_t *size) KV_MUST_CHECK;
+void control_text_unref(struct control *c, uint64_t id, uint64_t refs);
+
+#endif

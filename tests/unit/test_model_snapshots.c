@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/* Snapshots as libkvfs names them: names, lazy times, dropping while open, power loss. */
+#include "tests/support/model_fixture.h"
+
+static struct model_fixture m;
+
+static void setup(void)
+{
+	model_make(&m);
+}
+
+static void teardown(void)
+{
+	model_free(&m);
+}
+
+/* What key "k" holds as of a snapshot is @want. */
+static void expect_as_of(const char *name, const char *want)
+{
+	struct kv_buf got = {0};
+	struct kvfs *then;
+
+	ok(kvfs_open_snapshot(m.fs, name, &then));
+	ok(kvfs_key_get(then, test_str("k"), &got));
+	ck_assert_uint_eq(got.len, strlen(want));
+	ck_assert_mem_eq(got.data, want, got.len);
+	kv_buf_free(&got);
+	ok(kvfs_close(then));
+}
+
+START_TEST(test_a_name_is_that_of_a_file)
+{
+	char longest[KVFS_NAME_MAX + 2];
+
+	memset(longest, 'x', sizeof(longest));
+	longest[KVFS_NAME_MAX + 1] = '\0';
+	fails(kvfs_snapshot_create(m.fs, longest), -ENAMETOOLONG);
+	longest[KVFS_NAME_MAX] = '\0';
+	ok(kvfs_snapshot_create(m.fs, longest));
+	fails(kvfs_snapshot_create(m.fs, longest), -KV_E_EXISTS);
+	fails(kvfs_snapshot_create(m.fs, ""), -EINVAL);
+	fails(kvfs_snapshot_create(m.fs, "."), -EINVAL);
+	fails(kvfs_snapshot_create(m.fs, ".."), -EINVAL);
+	fails(kvfs_snapshot_create(m.fs, "a/b"), -EINVAL);
+	ok(kvfs_snapshot_create(m.fs, "\xff \n"));
+	fails(kvfs_snapshot_drop(m.fs, "none"), -KV_E_NOTFOUND);
+	ok(kvfs_snapshot_drop(m.fs, longest));
+	ok(kvfs_set_readonly(m.fs, true));
+	fails(kvfs_snapshot_create(m.fs, "a"), -KV_E_READONLY);
+	fails(kvfs_snapshot_drop(m.fs, "\xff \n"), -KV_E_READONLY);
+}
+END_TEST
+
+START_TEST(test_a_dropped_snapshot_goes_on_for_who_has_it_open)
+{
+	struct kv_buf got = {0};
+	struct kvfs *then;
+
+	ok(kvfs_key_put(m.fs, test_str("k"), test_str("old"), NULL));
+	ok(kvfs_snapshot_create(m.fs, "s"));
+	ok(kvfs_key_put(m.fs, test_str("k"), test_str("new"), NULL));
+	ok(kvfs_open_snapshot(m.fs, "s", &then));
+	ok(kvfs_snapshot_drop(m.fs, "s"));
+	ok(kvfs_snapshot_create(m.fs, "s"));
+	ok(kv_compact(kvfs_db(m.fs), NULL));
+	ok(kvfs_key_get(then, test_str("k"), &got));
+	ck_assert_mem_eq(got.data, "old", 3);
+	ok(kvfs_close(then));
+	expect_as_of("s", "new");
+	kv_buf_free(&got);
+}
+END_TEST
+
+/* With lazytime the times of a directory wait in its node. */
+START_TEST(test_times_that_wait_are_in_a_snapshot)
+{
+	struct kvfs_attr now, then;
+	struct model_fixture old;
+	struct kvfs_node *d, *same;
+
+	model_free(&m);
+	model_make_with(&m, KVFS_LAZYTIME, KVFS_NOATIME);
+	d = model_mkdir(&m, m.root, "d");
+	model_forget(&m, model_mkfile(&m, d, "f", test_str("x")));
+	now = model_attr(&m, d);
+	ok(kvfs_snapshot_create(m.fs, "s"));
+	old = m;
+	ok(kvfs_open_snapshot(m.fs, "s", &old.fs));
+	same = model_lookup(&old, kvfs_root(old.fs), "d");
+	then = model_attr(&old, same);
+	ck_assert_int_eq(then.mtime.sec, now.mtime.sec);
+	ck_assert_uint_eq(then.mtime.nsec, now.mtime.nsec);
+	model_forget(&old, same);
+	ok(kvfs_close(old.fs));
+	model_forget(&m, d);
+}
+END_TEST
+
+/* Cut the power at every operation of the host: it is there, and right, or not at all; and there
+ * if the call had returned. */
+START_TEST(test_a_power_cut_leaves_a_snapshot_whole_or_none)
+{
+	unsigned there = 0, absent = 0;
+
+	for (unsigned n = 1; n <= 40; n++) {
+		struct kv_snapshot_info *list = NULL;
+		size_t count = 0;
+		int err;
+
+		model_free(&m);
+		model_make(&m);
+		ok(kvfs_key_put(m.fs, test_str("k"), test_str("old"), NULL));
+		sim_env_cut(m.env, n);
+		err = kvfs_snapshot_create(m.fs, "s");
+		if (!err)
+			(void)!kvfs_key_put(m.fs, test_str("k"), test_str("new"), NULL);
+		sim_env_crash(m.env, n % 2 ? SIM_CRASH_MIX : SIM_CRASH_DROP);
+		(void)!kvfs_close(m.fs);
+		m.fs = NULL;
+		sim_env_heal(m.env);
+		model_open(&m);
+		ok(kv_snapshot_list(kvfs_db(m.fs), &list, &count));
+		if (count)
+			expect_as_of("s", "old");
+		else
+			ck_assert_int_ne(err, 0);
+		there += count == 1;
+		absent += count == 0;
+		free(list);
+	}
+	ck_assert_uint_gt(there, 0);
+	ck_assert_uint_gt(absent, 0);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		test_a_name_is_that_of_a_file,
+		test_a_dropped_snapshot_goes_on_for_who_has_it_open,
+		test_times_that_wait_are_in_a_snapshot,
+		test_a_power_cut_leaves_a_snapshot_whole_or_none,
+	};
+
+	return test_suite_run_with("model_snapshots", tests, KV_ARRAY_COUNT(tests), 60, setup,
+				   teardown);
+}

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The newest part of the database: an in-memory B+-tree from ikeys to version
- * chains (newest first), and a range set, over one arena. Filled by the commit
- * leader, frozen when full, flushed into tables, freed when its last reader is gone.
+ * chains (newest first), and range deletes, in arenas. Filled by commits, frozen when
+ * full, flushed into tables, freed when its last reader is gone.
  *
  *   active --memtable_freeze()--> frozen --flush--> unreferenced by the db
  *
- * Thread safety: any number of readers beside one writer; reads take the tree's
- * read lock for the duration of a descent, never across I/O. What a read
- * returns is borrowed and stays valid as long as the caller holds a reference,
- * since nothing is freed before the memtable is.
+ * Thread safety: any number of threads read and add at once. Reads take no lock and write
+ * nothing shared. What a read returns is borrowed and stays valid as long as the caller holds a
+ * reference, since nothing is freed before the memtable is.
  */
 #ifndef KVCORE_ENGINE_MEMTABLE_H
 #define KVCORE_ENGINE_MEMTABLE_H
@@ -29,11 +28,16 @@ struct memtable *memtable_ref(struct memtable *m);
 void memtable_unref(struct memtable *m); /* NULL is allowed */
 
 /*
- * Add a version; key and value are copied. seq is at least that of every version
- * of the key already there; with an equal one (one transaction) the new replaces the old.
+ * Add a version; key and value are copied. Versions of a key may come in any order of their
+ * seqs; one with the seq of another (one transaction) replaces it. It is seen at once by who
+ * reads at its seq, so that is published afterwards.
  * Return: 0, -ENOMEM (unchanged).
  */
 int memtable_add(struct memtable *m, const struct entry *e) KV_MUST_CHECK;
+/*
+ * Delete [from, to) as of seq. One thread at a time, by rising seq.
+ * Return: 0, -ENOMEM (it may hold for a part of the interval).
+ */
 int memtable_add_range(struct memtable *m, struct kv_slice from, struct kv_slice to, kv_seq seq)
 	KV_MUST_CHECK;
 
@@ -56,8 +60,7 @@ bool memtable_has_deletes(const struct memtable *m);
 int memtable_ranges(struct memtable *m, struct range_set *out) KV_MUST_CHECK;
 
 /*
- * Iterates over what is there, including what is added meanwhile. Holds a
- * reference. Repositions by key when the tree changed since its last step.
+ * Iterates over what is there, including what is added meanwhile. Holds a reference.
  */
 int memtable_iter_new(struct memtable *m, struct iter **out) KV_MUST_CHECK;
 

@@ -8,6 +8,7 @@
 #include "kvcore/os/os_thread.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 
 #define OS_THREAD_NAME_MAX 15U
 #define OS_WAIT_MAX_MS	   (1000ULL * 3600 * 24 * 365)
+#define OS_RELAX_TURNS	   64U /* about a microsecond */
 
 #ifndef NDEBUG
 #define OS_HELD_MAX 32U
@@ -257,4 +259,15 @@ unsigned os_thread_hint(void)
 	if (!hint)
 		hint = (unsigned)gettid();
 	return hint;
+}
+
+void os_thread_relax(unsigned *turns)
+{
+	if ((*turns)++ < OS_RELAX_TURNS) {
+#if defined(__x86_64__) || defined(__i386__)
+		__builtin_ia32_pause();
+#endif
+		return;
+	}
+	sched_yield();
 }

@@ -48,7 +48,6 @@ enum os_rank {
 	OS_RANK_COMMIT = 50,	     /* engine: commit queue */
 	OS_RANK_DB = 60,	     /* engine: db->mu: version pointer, memtable list, flags */
 	OS_RANK_SNAPSHOTS = 70,	     /* engine: list of live snapshots */
-	OS_RANK_MEMTABLE = 80,	     /* engine: one memtable's tree */
 	OS_RANK_SEGMENT = 90,	     /* engine: the open value segment */
 	OS_RANK_SPACE = 100,	     /* space map */
 	OS_RANK_WAL = 110,	     /* log writer state */
@@ -101,5 +100,10 @@ int os_thread_start(struct os_thread *t, const char *name, void (*run)(void *arg
 void os_thread_join(struct os_thread *t);
 /* A small number that differs between threads as far as it can, for sharding. */
 unsigned os_thread_hint(void);
+/*
+ * Called in a loop that waits for a few stores of another thread. @turns counts the calls,
+ * from 0: the first ones only pause the processor, later ones let other threads run.
+ */
+void os_thread_relax(unsigned *turns);
 
 #endif

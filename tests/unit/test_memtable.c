@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Memtables against a sorted array, with iterators that are in use while versions
- * are added, and with readers beside a writer. The budget is a stand-in defined
+ * are added, and with readers beside one writer and several. The budget is a stand-in defined
  * here (the linker prefers it to the cache layer's), so that charges can be seen.
  */
 #include "kvcore/engine/memtable.h"
@@ -377,9 +377,169 @@ START_TEST(test_readers_see_whole_commits_in_order_beside_a_writer)
 }
 END_TEST
 
+/* ---- several writers ------------------------------------------------------- */
+
+#define WRITERS	     4U
+#define WRITER_STEPS 6000U
+
+struct writer {
+	struct race *race;
+	struct os_thread thread;
+	uint64_t first; /* it adds the seqs first, first + WRITERS, ..., in blocks turned round */
+};
+
+/* Falling runs of 8: versions of a key come out of order. */
+static kv_seq writer_seq(const struct writer *w, uint64_t i)
+{
+	return w->first + WRITERS * (i / 8 * 8 + 7 - i % 8);
+}
+
+static void run_writer(void *arg)
+{
+	struct writer *w = arg;
+
+	for (uint64_t i = 0; i < WRITER_STEPS; i++) {
+		kv_seq seq = writer_seq(w, i);
+
+		for (uint64_t k = 0; k < 2; k++) {
+			uint8_t key[8], value[8];
+			struct entry e = {.key = race_key(key, seq * 7 + k),
+					  .seq = seq,
+					  .kind = ENTRY_PUT,
+					  .value = kv_slice_of(value, sizeof(value))};
+
+			be64_put(value, seq);
+			if (memtable_add(w->race->m, &e))
+				abort();
+		}
+	}
+	atomic_fetch_sub(&w->race->visible, 1);
+}
+
+/* Walks while they add: order and content hold whatever comes in between. */
+static void run_walker(void *arg)
+{
+	struct race *r = arg;
+	struct test_rng rng = {(uint64_t)(uintptr_t)&rng};
+	struct entry at, e;
+	struct iter *it;
+	uint8_t key[8];
+
+	ck_assert_int_eq(memtable_iter_new(r->m, &it), 0);
+	while (atomic_load(&r->visible)) {
+		bool forward = test_rng_below(&rng, 2);
+
+		if (iter_seek(it, race_key(key, test_rng_next(&rng))))
+			continue;
+		iter_entry(it, &at);
+		for (unsigned i = 0; i < 200 && !(forward ? iter_next(it) : iter_prev(it)); i++) {
+			iter_entry(it, &e);
+			ck_assert_uint_eq(be64_at(e.value.data), e.seq);
+			ck_assert((entry_compare(&e, &at) > 0) == forward);
+			at = e;
+		}
+		if (!memtable_get(r->m, race_key(key, test_rng_next(&rng)), 5000, &e))
+			ck_assert_uint_le(e.seq, 5000);
+	}
+	iter_close(it);
+}
+
+/* All versions are there, in order, both ways. */
+static void check_all_versions(struct memtable *m)
+{
+	struct entry at = {.seq = 0}, e;
+	struct iter *it;
+	size_t n = 1;
+
+	ck_assert_int_eq(memtable_iter_new(m, &it), 0);
+	ck_assert_int_eq(iter_first(it), 0);
+	iter_entry(it, &at);
+	while (!iter_next(it)) {
+		iter_entry(it, &e);
+		ck_assert_int_lt(entry_compare(&at, &e), 0);
+		at = e;
+		n++;
+	}
+	ck_assert_uint_eq(n, 2 * WRITERS * WRITER_STEPS);
+	ck_assert_uint_eq(memtable_entries(m), n);
+	ck_assert_int_eq(iter_last(it), 0);
+	while (!iter_prev(it))
+		n--;
+	ck_assert_uint_eq(n, 1);
+	iter_close(it);
+}
+
+START_TEST(test_several_writers_add_at_once_in_any_order_of_numbers)
+{
+	static struct race r;
+	static struct writer writer[WRITERS];
+	struct os_thread walker[READERS];
+
+	ck_assert_int_eq(memtable_new(NULL, &r.m), 0);
+	atomic_store(&r.visible, WRITERS); /* those that are still at work */
+	for (unsigned i = 0; i < READERS; i++)
+		ck_assert_int_eq(os_thread_start(&walker[i], "walker", run_walker, &r), 0);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		writer[i] = (struct writer){.race = &r, .first = 1 + i};
+		ck_assert_int_eq(
+			os_thread_start(&writer[i].thread, "writer", run_writer, &writer[i]), 0);
+	}
+	for (unsigned i = 0; i < WRITERS; i++)
+		os_thread_join(&writer[i].thread);
+	for (unsigned i = 0; i < READERS; i++)
+		os_thread_join(&walker[i]);
+	check_all_versions(r.m);
+	memtable_unref(r.m);
+}
+END_TEST
+
+/* ---- range deletes against a model ------------------------------------------ */
+
+START_TEST(test_range_deletes_equal_a_list_of_them)
+{
+	struct test_rng rng = test_rng_seeded("ranges");
+	uint8_t from[200], to[200];
+
+	for (unsigned round = 0; round < 20; round++) {
+		struct range_set *copy;
+		struct memtable *m;
+
+		ck_assert_int_eq(memtable_new(NULL, &m), 0);
+		ck_assert_int_eq(range_set_new(&copy), 0);
+		for (unsigned n = 0; n < KV_ARRAY_COUNT(from); n++) {
+			uint8_t a = (uint8_t)test_rng_below(&rng, 250);
+
+			from[n] = a;
+			to[n] = (uint8_t)(a + 1 + test_rng_below(&rng, round % 2 ? 5 : 255U - a));
+			ck_assert_int_eq(memtable_add_range(m, kv_slice_of(&from[n], 1),
+							    kv_slice_of(&to[n], 1), n / 2 + 1),
+					 0);
+		}
+		ck_assert_int_eq(memtable_ranges(m, copy), 0);
+		for (unsigned i = 0; i < 256 * 8; i++) {
+			uint8_t key = (uint8_t)i;
+			kv_seq max = test_rng_below(&rng, KV_ARRAY_COUNT(from) / 2 + 2);
+			kv_seq want = 0;
+
+			for (unsigned n = 0; n < KV_ARRAY_COUNT(from); n++) {
+				if (from[n] <= key && key < to[n] && n / 2 + 1 <= max)
+					want = n / 2 + 1;
+			}
+			ck_assert_uint_eq(memtable_covering(m, kv_slice_of(&key, 1), max), want);
+			ck_assert_uint_eq(range_set_covering(copy, kv_slice_of(&key, 1), max),
+					  want);
+		}
+		range_set_free(copy);
+		memtable_unref(m);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
+		test_several_writers_add_at_once_in_any_order_of_numbers,
+		test_range_deletes_equal_a_list_of_them,
 		test_gets_and_walks_equal_a_sorted_array,
 		test_an_iterator_steps_rightly_while_versions_are_added,
 		test_what_was_read_stays_valid_while_a_reference_is_held,

@@ -33,7 +33,7 @@ static void shared_init(struct shared *s)
 {
 	memset(s, 0, sizeof(*s));
 	ck_assert_int_eq(os_mutex_init(&s->mu, OS_RANK_DB), 0);
-	ck_assert_int_eq(os_rwlock_init(&s->rw, OS_RANK_MEMTABLE), 0);
+	ck_assert_int_eq(os_rwlock_init(&s->rw, OS_RANK_SEGMENT), 0);
 	ck_assert_int_eq(os_cond_init(&s->cv), 0);
 }
 

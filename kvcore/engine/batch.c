@@ -104,19 +104,9 @@ int kv_get(struct kv_db *db, unsigned keyspace, struct kv_slice key, struct kv_b
 {
 	uint8_t buf[IKEY_MAX];
 	struct kv_slice ikey;
-	struct view *v;
-	kv_seq seq;
 	int err = txn_ikey(buf, keyspace, key, &ikey);
 
-	if (!err)
-		err = snapshots_acquire(db->snapshots, &seq);
-	if (err)
-		return err;
-	v = view_get(db);
-	err = view_get_key(db, v, ikey, seq, value, NULL);
-	view_unref(v);
-	snapshots_release(db->snapshots, seq);
-	return err;
+	return err ? err : view_read_newest(db, ikey, value);
 }
 
 int kv_put(struct kv_db *db, unsigned keyspace, struct kv_slice key, struct kv_slice value,

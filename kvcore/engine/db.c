@@ -267,6 +267,8 @@ static int db_free(struct kv_db *db)
 	named_free(db);
 	while (db->frozen_count)
 		memtable_unref(db->frozen[--db->frozen_count].memtable);
+	view_reclaim(db);
+	KV_ASSERT(!db->retired); /* nobody reads any more */
 	view_unref(db->view);
 	values_free(db->values);
 	if (db->versions)

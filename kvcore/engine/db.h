@@ -4,7 +4,7 @@
  *
  *   db.c          open, close, info           recover.c     replay of the log
  *   commit.c      commit queue                txn.c batch.c transactions, batches
- *   view.c        what a reader holds         db_iter.c     iterators of the API
+ *   view*.c       what a reader holds         db_iter.c     iterators of the API
  *   background.c  threads and pacing          flush.c       memtable -> tables
  *   compaction.c  levels                      named.c       named snapshots
  *
@@ -39,6 +39,15 @@ struct view {
 	struct memtable *frozen[VIEW_FROZEN_MAX]; /* [const] newest first */
 	unsigned frozen_count;			  /* [const] */
 	struct version *version;		  /* [const] */
+	struct view *next_retired;		  /* [db->mu] */
+};
+
+#define VIEW_SLOTS 64U
+
+/* What a reader is reading from just now, if not NULL; a cache line each. */
+struct view_slot {
+	_Atomic(struct view *) pinned;
+	char pad[64 - sizeof(struct view *)];
 };
 
 /* Per frozen memtable: what its flush needs. */
@@ -89,13 +98,15 @@ struct kv_db {
 	struct background *background; /* NULL if readonly */
 	struct named *named;
 
-	struct os_mutex mu;		       /* OS_RANK_DB */
-	struct os_cond changed;		       /* any of the following */
-	struct view *view;		       /* [mu] current */
-	struct frozen frozen[VIEW_FROZEN_MAX]; /* [mu] oldest first */
-	unsigned frozen_count;		       /* [mu] */
-	bool closing;			       /* [mu] */
-	int background_error;		       /* [mu] first failure of a flush or compaction */
+	struct os_mutex mu;			 /* OS_RANK_DB */
+	struct os_cond changed;			 /* any of the following */
+	_Atomic(struct view *) view;		 /* current; changed under mu */
+	struct view_slot view_slots[VIEW_SLOTS]; /* [atomic] */
+	struct view *retired;			 /* [mu] replaced ones that were still pinned */
+	struct frozen frozen[VIEW_FROZEN_MAX];	 /* [mu] oldest first */
+	unsigned frozen_count;			 /* [mu] */
+	bool closing;				 /* [mu] */
+	int background_error;			 /* [mu] first failure of a flush or compaction */
 
 	uint64_t table_bytes;		/* [const] of tables written; 0: the default; for tests */
 	_Atomic uint64_t last_flush_ns; /* monotonic; compaction does idle work a while after it */
@@ -127,9 +138,26 @@ static inline void stats_end(struct kv_db *db, enum kv_histogram_id id, uint64_t
 enum { KV_HISTOGRAMS(STATS_EVERY_ENUM) };
 #undef STATS_EVERY_ENUM
 
-/* view.c */
+/* view_pin.c */
+struct view_pin {
+	struct view *view;
+	struct view_slot *slot; /* NULL: it holds a reference instead */
+};
+/*
+ * The current view, for a short time: it stays valid until view_unpin(). Takes no lock and
+ * writes nothing that other threads read on their way.
+ */
+struct view_pin view_pin(struct kv_db *db);
+/* Returns whether it is still the current one. */
+bool view_unpin(struct kv_db *db, struct view_pin *pin);
 struct view *view_get(struct kv_db *db); /* the current one, with a reference */
 void view_unref(struct view *v);
+/* The view was replaced: drop the database's reference, now or when nobody has it pinned. */
+void view_retire_locked(struct kv_db *db, struct view *v) KV_REQUIRES(db->mu);
+/* Drop what was retired and is not pinned any more. */
+void view_reclaim(struct kv_db *db);
+
+/* view.c */
 /*
  * Replace the current view. NULL keeps what is there. Caller holds db->mu.
  * @flushed: leaves the list of frozen memtables
@@ -141,6 +169,10 @@ void view_install(void *db, struct version *v, void *cookie);
 /* One point read through all layers. Value refs are resolved. @seq may be NULL. */
 int view_get_key(struct kv_db *db, struct view *v, struct kv_slice ikey, kv_seq max_seq,
 		 struct kv_buf *value, kv_seq *seq) KV_MUST_CHECK;
+/* The same in the current view: as of a registered snapshot, or the newest version there is. */
+int view_read(struct kv_db *db, struct kv_slice ikey, kv_seq snapshot, struct kv_buf *value)
+	KV_MUST_CHECK;
+int view_read_newest(struct kv_db *db, struct kv_slice ikey, struct kv_buf *value) KV_MUST_CHECK;
 /* Is there a version of the ikey, or a range delete over it, newer than @floor? */
 int view_changed_after(struct view *v, struct kv_slice ikey, kv_seq floor, bool *changed)
 	KV_MUST_CHECK;

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Live snapshots: a sorted array of seqs with counts. There are as many as open
- * read transactions began at different commits, so a binary search and a short
- * memmove beat any tree. The visible seq is read without the mutex by point
- * reads; a registration reads it under the mutex, so that a list made by
- * snapshots_live() covers every registration that comes later.
+ * Live snapshots: in each of a few shards a sorted array of seqs with counts. There are
+ * as many as open read transactions began at different commits, so a binary search
+ * and a short memmove beat any tree. A thread registers in its own shard, so
+ * transactions that begin and end do not meet; whoever makes the list locks all shards
+ * at once, so it sees every registration that came before and no half of a change.
+ *
+ * Holders of a seq are interchangeable: a release takes one away wherever it is
+ * found, beginning with the thread's own shard. A registration reads the visible seq under its
+ * shard's mutex, so a list made by snapshots_live() covers every one that comes later.
  */
 #include "kvcore/engine/snapshots.h"
 
@@ -19,28 +23,42 @@ struct held {
 	uint64_t count;
 };
 
+#define SHARDS	       8U
+#define RELEASE_ROUNDS 1000U
+
+struct shard {
+	_Alignas(64) struct os_mutex mu; /* of rank OS_RANK_SNAPSHOTS + its index */
+	struct held *held;		 /* [mu] rising */
+	size_t count;			 /* [mu] */
+	size_t cap;			 /* [mu] */
+};
+
 struct snapshots {
-	_Atomic kv_seq visible; /* released by the commit leader, acquired by readers */
-	struct os_mutex mu;
-	struct held *held; /* [mu] rising */
-	size_t count;	   /* [mu] */
-	size_t cap;	   /* [mu] */
-	bool keep_all;	   /* [mu] */
+	/* Released by the commit leader, acquired by readers; alone in its cache line. */
+	_Alignas(64) _Atomic kv_seq visible;
+	_Alignas(64) _Atomic bool keep_all;
+	struct shard shard[SHARDS];
 };
 
 int snapshots_new(struct snapshots **out)
 {
-	struct snapshots *s = calloc(1, sizeof(*s));
-	int err;
+	struct snapshots *s = aligned_alloc(_Alignof(struct snapshots), sizeof(*s));
+	unsigned ready = 0;
+	int err = 0;
 
 	if (!s)
 		return -ENOMEM;
-	err = os_mutex_init(&s->mu, OS_RANK_SNAPSHOTS);
+	memset(s, 0, sizeof(*s));
+	while (!err && ready < SHARDS) {
+		err = os_mutex_init(&s->shard[ready].mu, (enum os_rank)(OS_RANK_SNAPSHOTS + ready));
+		ready += !err;
+	}
 	if (err) {
+		while (ready--)
+			os_mutex_fini(&s->shard[ready].mu);
 		free(s);
 		return err;
 	}
-	atomic_init(&s->visible, 0);
 	*out = s;
 	return 0;
 }
@@ -49,8 +67,10 @@ void snapshots_free(struct snapshots *s)
 {
 	if (!s)
 		return;
-	os_mutex_fini(&s->mu);
-	free(s->held);
+	for (unsigned i = 0; i < SHARDS; i++) {
+		os_mutex_fini(&s->shard[i].mu);
+		free(s->shard[i].held);
+	}
 	free(s);
 }
 
@@ -67,7 +87,7 @@ kv_seq snapshots_visible(struct snapshots *s)
 }
 
 /* Index of the first held seq >= @seq. New snapshots are the newest: the end is tried first. */
-static size_t search(const struct snapshots *s, kv_seq seq)
+static size_t search(const struct shard *s, kv_seq seq)
 {
 	size_t lo = 0, hi = s->count;
 
@@ -84,7 +104,12 @@ static size_t search(const struct snapshots *s, kv_seq seq)
 	return lo;
 }
 
-static int hold_locked(struct snapshots *s, kv_seq seq) KV_REQUIRES(s->mu)
+static struct shard *own_shard(struct snapshots *s)
+{
+	return &s->shard[os_thread_hint() % SHARDS];
+}
+
+static int hold_locked(struct shard *s, kv_seq seq) KV_REQUIRES(s->mu)
 {
 	size_t i = search(s, seq);
 
@@ -109,13 +134,14 @@ static int hold_locked(struct snapshots *s, kv_seq seq) KV_REQUIRES(s->mu)
 
 int snapshots_acquire(struct snapshots *s, kv_seq *seq)
 {
+	struct shard *own = own_shard(s);
 	kv_seq visible;
 	int err;
 
-	os_mutex_lock(&s->mu);
+	os_mutex_lock(&own->mu);
 	visible = snapshots_visible(s);
-	err = hold_locked(s, visible);
-	os_mutex_unlock(&s->mu);
+	err = hold_locked(own, visible);
+	os_mutex_unlock(&own->mu);
 	if (!err)
 		*seq = visible;
 	return err;
@@ -123,55 +149,97 @@ int snapshots_acquire(struct snapshots *s, kv_seq *seq)
 
 int snapshots_hold(struct snapshots *s, kv_seq seq)
 {
+	struct shard *own = own_shard(s);
 	int err;
 
-	os_mutex_lock(&s->mu);
-	err = hold_locked(s, seq);
-	os_mutex_unlock(&s->mu);
+	os_mutex_lock(&own->mu);
+	err = hold_locked(own, seq);
+	os_mutex_unlock(&own->mu);
 	return err;
 }
 
-void snapshots_release(struct snapshots *s, kv_seq seq)
+/* Returns whether a holder of the seq was there. */
+static bool release_from(struct shard *s, kv_seq seq)
 {
+	bool found;
 	size_t i;
 
 	os_mutex_lock(&s->mu);
 	i = search(s, seq);
-	KV_ASSERT(i < s->count && s->held[i].seq == seq);
-	if (--s->held[i].count == 0) {
+	found = i < s->count && s->held[i].seq == seq;
+	if (found && --s->held[i].count == 0) {
 		s->count--;
 		memmove(&s->held[i], &s->held[i + 1], (s->count - i) * sizeof(s->held[0]));
 	}
 	os_mutex_unlock(&s->mu);
+	return found;
+}
+
+void snapshots_release(struct snapshots *s, kv_seq seq)
+{
+	unsigned own = os_thread_hint();
+	bool found = false;
+
+	/*
+	 * The caller's hold, or one that stands for it, is somewhere; but a hold made behind our
+	 * back may be the one that is left, so look more than once.
+	 */
+	for (unsigned i = 0; !found && i < SHARDS * RELEASE_ROUNDS; i++)
+		found = release_from(&s->shard[(own + i) % SHARDS], seq);
+	KV_ASSERT(found);
 }
 
 void snapshots_keep_all(struct snapshots *s, bool keep)
 {
-	os_mutex_lock(&s->mu);
-	s->keep_all = keep;
-	os_mutex_unlock(&s->mu);
+	atomic_store(&s->keep_all, keep);
+}
+
+KV_NO_THREAD_ANALYSIS static void lock_all(struct snapshots *s)
+{
+	for (unsigned i = 0; i < SHARDS; i++)
+		os_mutex_lock(&s->shard[i].mu);
+}
+
+KV_NO_THREAD_ANALYSIS static void unlock_all(struct snapshots *s)
+{
+	for (unsigned i = 0; i < SHARDS; i++)
+		os_mutex_unlock(&s->shard[i].mu);
+}
+
+static int seq_order(const void *a, const void *b)
+{
+	kv_seq x = *(const kv_seq *)a, y = *(const kv_seq *)b;
+
+	return (x > y) - (x < y);
 }
 
 int snapshots_live(struct snapshots *s, kv_seq **out, size_t *count, bool *keep_all)
 {
-	kv_seq *list, visible;
-	size_t n;
-	int err = -ENOMEM;
+	size_t n = 1, distinct = 0;
+	kv_seq *list;
 
-	os_mutex_lock(&s->mu);
-	list = malloc((s->count + 1) * sizeof(*list));
+	lock_all(s);
+	for (unsigned i = 0; i < SHARDS; i++)
+		n += s->shard[i].count;
+	list = malloc(n * sizeof(*list));
+	if (list) {
+		n = 0;
+		for (unsigned i = 0; i < SHARDS; i++) {
+			for (size_t j = 0; j < s->shard[i].count; j++)
+				list[n++] = s->shard[i].held[j].seq;
+		}
+		list[n++] = snapshots_visible(s);
+	}
+	unlock_all(s);
 	if (!list)
-		goto out;
-	visible = snapshots_visible(s);
-	for (n = 0; n < s->count; n++)
-		list[n] = s->held[n].seq;
-	if (n == 0 || list[n - 1] < visible)
-		list[n++] = visible;
+		return -ENOMEM;
+	qsort(list, n, sizeof(*list), seq_order);
+	for (size_t i = 0; i < n; i++) {
+		if (!distinct || list[distinct - 1] != list[i])
+			list[distinct++] = list[i];
+	}
 	*out = list;
-	*count = n;
-	*keep_all = s->keep_all;
-	err = 0;
-out:
-	os_mutex_unlock(&s->mu);
-	return err;
+	*count = distinct;
+	*keep_all = atomic_load(&s->keep_all);
+	return 0;
 }

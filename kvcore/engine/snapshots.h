@@ -4,7 +4,7 @@
  * named snapshots. What flush and compaction may drop follows from this exact
  * list, not only from the oldest.
  *
- * Thread safety: any thread; one mutex of rank OS_RANK_SNAPSHOTS.
+ * Thread safety: any thread; mutexes of the ranks from OS_RANK_SNAPSHOTS on, one a shard.
  */
 #ifndef KVCORE_ENGINE_SNAPSHOTS_H
 #define KVCORE_ENGINE_SNAPSHOTS_H

@@ -239,8 +239,8 @@ static int read_own(struct kv_txn *txn, struct kv_slice ikey, struct kv_buf *val
 {
 	struct value_ref ref;
 	enum entry_kind kind;
+	struct view_pin pin;
 	struct kv_slice own;
-	struct view *v;
 	int err;
 
 	if (!txn->writes || writeset_empty(txn->writes))
@@ -257,15 +257,14 @@ static int read_own(struct kv_txn *txn, struct kv_slice ikey, struct kv_buf *val
 	err = value_ref_decode(own, &ref);
 	if (err)
 		return err;
-	v = view_get(txn->db);
-	err = values_get(txn->db->values, v->version, &ref, value);
-	view_unref(v);
+	pin = view_pin(txn->db);
+	err = values_get(txn->db->values, pin.view->version, &ref, value);
+	(void)view_unpin(txn->db, &pin);
 	return err;
 }
 
 static int read_key(struct kv_txn *txn, struct kv_slice ikey, struct kv_buf *value)
 {
-	struct view *v;
 	int err = txn_ensure_snapshot(txn);
 
 	if (err)
@@ -273,10 +272,7 @@ static int read_key(struct kv_txn *txn, struct kv_slice ikey, struct kv_buf *val
 	err = read_own(txn, ikey, value);
 	if (err <= 0)
 		return err;
-	v = view_get(txn->db);
-	err = view_get_key(txn->db, v, ikey, txn->snapshot, value, NULL);
-	view_unref(v);
-	return err;
+	return view_read(txn->db, ikey, txn->snapshot, value);
 }
 
 int kv_txn_get(struct kv_txn *txn, unsigned keyspace, struct kv_slice key, struct kv_buf *value)
@@ -293,14 +289,14 @@ int kv_txn_get(struct kv_txn *txn, unsigned keyspace, struct kv_slice key, struc
 static int check_conflict(struct kv_txn *txn, struct kv_slice ikey)
 {
 	bool changed = false;
-	struct view *v;
+	struct view_pin pin;
 	int err;
 
 	if (!txn->has_snapshot || txn->snapshot == snapshots_visible(txn->db->snapshots))
 		return 0;
-	v = view_get(txn->db);
-	err = view_changed_after(v, ikey, txn->snapshot, &changed);
-	view_unref(v);
+	pin = view_pin(txn->db);
+	err = view_changed_after(pin.view, ikey, txn->snapshot, &changed);
+	(void)view_unpin(txn->db, &pin);
 	if (!err && changed) {
 		COUNT(txn->db, conflicts, 1);
 		err = -KV_E_CONFLICT;

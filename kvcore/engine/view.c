@@ -2,7 +2,7 @@
 /*
  * Views: what a reader holds, and point reads through it.
  *
- * A reader registers its snapshot first and takes the view afterwards. Whatever
+ * A transaction registers its snapshot first and takes the view afterwards. Whatever
  * is visible at that snapshot was committed before, so the view's memtables and
  * version contain it, and so does the version contain every segment that its
  * large values are in; and nothing it needs is dropped by a flush or compaction
@@ -22,29 +22,6 @@
 #include "kvcore/base/buf.h"
 #include "kvcore/base/hash.h"
 
-struct view *view_get(struct kv_db *db)
-{
-	struct view *v;
-
-	os_mutex_lock(&db->mu);
-	v = db->view;
-	atomic_fetch_add_explicit(&v->refs, 1, memory_order_relaxed);
-	os_mutex_unlock(&db->mu);
-	return v;
-}
-
-void view_unref(struct view *v)
-{
-	if (!v || atomic_fetch_sub_explicit(&v->refs, 1, memory_order_acq_rel) != 1)
-		return;
-	memtable_unref(v->active);
-	for (unsigned i = 0; i < v->frozen_count; i++)
-		memtable_unref(v->frozen[i]);
-	if (v->version)
-		version_unref(v->version);
-	free(v);
-}
-
 int view_rotate_locked(struct kv_db *db, struct memtable *fresh)
 {
 	struct view *old = db->view;
@@ -61,8 +38,9 @@ int view_rotate_locked(struct kv_db *db, struct memtable *fresh)
 		v->frozen[i + 1] = memtable_ref(old->frozen[i]);
 	v->frozen_count = old->frozen_count + 1;
 	v->version = version_ref(old->version);
-	db->view = v;
-	view_unref(old);
+	v->next_retired = NULL;
+	atomic_store(&db->view, v);
+	view_retire_locked(db, old);
 	return 0;
 }
 
@@ -103,6 +81,7 @@ void view_install(void *ctx, struct version *version, void *cookie)
 	atomic_init(&v->refs, 1);
 	v->version = version;
 	v->frozen_count = 0;
+	v->next_retired = NULL;
 	os_mutex_lock(&db->mu);
 	old = db->view;
 	v->active = memtable_ref(old->active);
@@ -110,12 +89,16 @@ void view_install(void *ctx, struct version *version, void *cookie)
 		if (old->frozen[i] != flushed)
 			v->frozen[v->frozen_count++] = memtable_ref(old->frozen[i]);
 	}
-	db->view = v;
+	atomic_store(&db->view, v);
 	if (flushed)
 		forget_frozen(db, flushed);
 	os_cond_broadcast(&db->changed);
+	/* Its last reference may give space back, which is not for under the mutex. */
+	atomic_fetch_add_explicit(&old->refs, 1, memory_order_relaxed);
+	view_retire_locked(db, old);
 	os_mutex_unlock(&db->mu);
 	view_unref(old);
+	view_reclaim(db);
 }
 
 /* ---- point reads --------------------------------------------------------- */
@@ -260,6 +243,38 @@ int view_get_key(struct kv_db *db, struct view *v, struct kv_slice ikey, kv_seq 
 		err = resolve_ref(db, v, value);
 	stats_end(db, KV_HISTOGRAM_GET, began);
 	kv_buf_free(&scratch);
+	return err;
+}
+
+int view_read(struct kv_db *db, struct kv_slice ikey, kv_seq snapshot, struct kv_buf *value)
+{
+	struct view_pin pin = view_pin(db);
+	int err = view_get_key(db, pin.view, ikey, snapshot, value, NULL);
+
+	(void)view_unpin(db, &pin);
+	return err;
+}
+
+/*
+ * Without a registered snapshot, so the view is taken first and the number afterwards. What
+ * the view contains was gathered for numbers up to one published before, so nothing that
+ * this number can see was dropped from it. What was committed since the view was
+ * replaced is not in it: the result is that of a read at the moment when it was.
+ * But a large value committed since then may be in a segment that the view does not
+ * know. So an error counts only if the view is still the current one.
+ */
+int view_read_newest(struct kv_db *db, struct kv_slice ikey, struct kv_buf *value)
+{
+	struct view_pin pin;
+	bool current;
+	int err;
+
+	do {
+		pin = view_pin(db);
+		err = view_get_key(db, pin.view, ikey, snapshots_visible(db->snapshots), value,
+				   NULL);
+		current = view_unpin(db, &pin);
+	} while (err && err != -KV_E_NOTFOUND && !current);
 	return err;
 }
 

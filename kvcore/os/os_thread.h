@@ -47,7 +47,7 @@ enum os_rank {
 	OS_RANK_LOCK_MANAGER = 40,   /* engine: key locks */
 	OS_RANK_COMMIT = 50,	     /* engine: commit queue */
 	OS_RANK_DB = 60,	     /* engine: db->mu: version pointer, memtable list, flags */
-	OS_RANK_SNAPSHOTS = 70,	     /* engine: list of live snapshots */
+	OS_RANK_SNAPSHOTS = 70,	     /* engine: live snapshots; 8 shards, 70 to 77 */
 	OS_RANK_SEGMENT = 90,	     /* engine: the open value segment */
 	OS_RANK_SPACE = 100,	     /* space map */
 	OS_RANK_WAL = 110,	     /* log writer state */

@@ -9,8 +9,7 @@
  * db->background_error, so that writers get it instead of waiting, and tried
  * again; a poisoned log ends the work until the volume is opened again.
  *
- * Pacing: the compaction debt (0 to 1000) slows commits down smoothly, from
- * nothing at PACE_FROM to PACE_MAX_US at 1000, so that writers meet compaction's speed
+ * Pacing (pace.h): writers are slowed down to the measured speed of flush and compaction
  * before they would have to stop.
  */
 #include <errno.h>
@@ -19,9 +18,8 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/logmsg.h"
 #include "kvcore/engine/db.h"
+#include "kvcore/engine/pace.h"
 
-#define PACE_FROM     500U
-#define PACE_MAX_US   5000U
 #define RETRY_MS      500U
 #define IDLE_MS	      1000U
 #define DAMAGE_IDLE_S 60U
@@ -30,10 +28,11 @@
 
 struct background {
 	struct os_thread flusher;
-	struct os_thread compactor;
 	struct os_thread timer;
+	struct os_thread compactors[BACKGROUND_COMPACTORS_MAX];
 	unsigned started;      /* threads, in the order above */
 	_Atomic unsigned debt; /* 0 to 1000, refreshed after each piece of work */
+	struct pace pace;
 };
 
 static bool closing(struct kv_db *db)
@@ -101,8 +100,12 @@ static bool next_frozen(struct kv_db *db, struct frozen *out)
 
 static int flush_one(struct kv_db *db, const struct frozen *f)
 {
-	int err = flush_memtable(db, f);
+	struct pace *pace = &db->background->pace;
+	int err;
 
+	pace_flush_began(pace, os_monotonic_ns(db->env));
+	err = flush_memtable(db, f);
+	pace_flush_ended(pace, os_monotonic_ns(db->env), err ? 0 : memtable_bytes(f->memtable));
 	if (!err)
 		err = values_reap(db->values);
 	set_error(db, err);
@@ -145,6 +148,7 @@ static void run_compactor(void *arg)
 
 	while (!closing(db)) {
 		did = false;
+		pace_drain_busy(&db->background->pace, os_monotonic_ns(db->env));
 		err = wal_poisoned(db->wal) ? 0 : compaction_step(db, &did);
 		if (!err && did)
 			err = values_reap(db->values);
@@ -156,6 +160,8 @@ static void run_compactor(void *arg)
 					     ? DAMAGE_IDLE_S * 1000
 					     : RETRY_MS);
 		} else if (!did) {
+			if (!atomic_load(&db->compactions_running))
+				pace_drain_idle(&db->background->pace);
 			idle(db, IDLE_MS);
 		}
 	}
@@ -241,16 +247,21 @@ int background_start(struct kv_db *db)
 
 	if (!b)
 		return -ENOMEM;
+	err = pace_init(&b->pace);
+	if (err) {
+		free(b);
+		return err;
+	}
 	db->background = b;
 	refresh_debt(db);
 	err = os_thread_start(&b->flusher, "kv-flush", run_flusher, db);
 	b->started += !err;
 	if (!err) {
-		err = os_thread_start(&b->compactor, "kv-compact", run_compactor, db);
+		err = os_thread_start(&b->timer, "kv-commit", run_timer, db);
 		b->started += !err;
 	}
-	if (!err) {
-		err = os_thread_start(&b->timer, "kv-commit", run_timer, db);
+	for (unsigned i = 0; !err && i < db->options.compaction_threads; i++) {
+		err = os_thread_start(&b->compactors[i], "kv-compact", run_compactor, db);
 		b->started += !err;
 	}
 	if (err)
@@ -271,9 +282,10 @@ void background_stop(struct kv_db *db)
 	if (b->started > 0)
 		os_thread_join(&b->flusher);
 	if (b->started > 1)
-		os_thread_join(&b->compactor);
-	if (b->started > 2)
 		os_thread_join(&b->timer);
+	for (unsigned i = 2; i < b->started; i++)
+		os_thread_join(&b->compactors[i - 2]);
+	pace_fini(&b->pace);
 	free(b);
 	db->background = NULL;
 }
@@ -284,15 +296,39 @@ unsigned background_debt(struct kv_db *db)
 			      : 0;
 }
 
+void background_drained(struct kv_db *db, uint64_t bytes)
+{
+	if (db->background)
+		pace_drained(&db->background->pace, os_monotonic_ns(db->env), bytes);
+}
+
+/* Bytes that can be written before writers would have to wait for a flush. */
+static uint64_t room_for_writers(struct kv_db *db, uint64_t active)
+{
+	uint64_t max = db->options.memtable_bytes;
+
+	return min_u64(max - min_u64(active, max), wal_room(db->wal));
+}
+
 unsigned background_pace_us(struct kv_db *db)
 {
-	unsigned debt = atomic_load_explicit(&db->background->debt, memory_order_relaxed);
+	struct background *b = db->background;
+	struct pace_state s = {
+		.debt = atomic_load_explicit(&b->debt, memory_order_relaxed),
+	};
+	uint64_t active;
 
-	if (debt <= PACE_FROM)
+	os_mutex_lock(&db->mu);
+	active = memtable_bytes(db->view->active);
+	for (unsigned i = 0; i < db->frozen_count; i++)
+		s.frozen += memtable_bytes(db->frozen[i].memtable);
+	os_mutex_unlock(&db->mu);
+	if (!s.frozen && s.debt <= PACE_DEBT_FROM)
 		return 0;
-	debt -= PACE_FROM;
-	return (unsigned)((uint64_t)PACE_MAX_US * debt * debt /
-			  ((1000 - PACE_FROM) * (1000 - PACE_FROM)));
+	s.now_ns = os_monotonic_ns(db->env);
+	s.written = wal_end_lsn(db->wal);
+	s.room = room_for_writers(db, active);
+	return pace_us(&b->pace, &s);
 }
 
 int background_wait_flushed(struct kv_db *db)

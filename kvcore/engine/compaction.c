@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Running compactions: merge the inputs, write what survives into the output
- * level, and exchange inputs for outputs with one version edit. Until that
- * edit is durable nothing has changed, so a compaction can be given up at any entry:
- * because the database closes, the caller interrupts, the volume is full, or a page of
- * an input is damaged.
+ * Running compactions: steps in the background, and full ones that a caller asks
+ * for. What to do is chosen by compaction_pick.c; how it is done is in
+ * compaction_rewrite.c; here is when, and who is told.
+ *
+ * Several threads may run steps at once: the inputs of each are claimed. Threads that
+ * have no step of their own help with the parts of a large one.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,29 +14,23 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/logmsg.h"
 #include "kvcore/engine/compaction_pick.h"
+#include "kvcore/engine/compaction_rewrite.h"
 #include "kvcore/engine/db.h"
 #include "kvcore/engine/gc.h"
-#include "kvcore/engine/level_iter.h"
-#include "kvcore/engine/merge_iter.h"
 #include "kvcore/engine/output.h"
 
-#define POLL_ENTRIES	1024U /* entries between looks at who wants to stop it */
 #define IDLE_NS		1000000000ULL
 #define BUSY_WAIT_MS	20U
 #define TABLE_BYTES_MIN (128U * 1024)
 #define TABLE_FRACTION	512U /* of a volume of fixed size */
 #define BASE_FRACTION	256U
 
-/* A full compaction's progress, in bytes of inputs. */
+/* A full compaction, as far as its caller is told of it. */
 struct full {
+	struct kv_db *db;
 	const struct kv_progress *progress; /* may be NULL */
-	uint64_t done, total;
+	uint64_t done, total;		    /* bytes of tables; done never falls */
 };
-
-static bool is_damage(int err)
-{
-	return err == -KV_E_CORRUPT || err == -KV_E_CHECKSUM || err == -EIO;
-}
 
 static bool db_closing(struct kv_db *db)
 {
@@ -48,171 +43,18 @@ static bool db_closing(struct kv_db *db)
 }
 
 /* 0 or -KV_E_INTERRUPTED. */
-static int poll_stop(struct kv_db *db, const struct full *full)
+static int poll_full(void *ctx)
 {
-	if (db_closing(db))
+	const struct full *f = ctx;
+
+	if (db_closing(f->db))
 		return -KV_E_INTERRUPTED;
-	if (full && full->progress &&
-	    full->progress->report(full->progress->ctx, min_u64(full->done, full->total),
-				   full->total))
+	if (f->progress && f->progress->report(f->progress->ctx, f->done, f->total))
 		return -KV_E_INTERRUPTED;
 	return 0;
 }
 
-/* ---- inputs ------------------------------------------------------------------------- */
-
-static int add_ranges(struct table *const *tables, size_t count, struct range_set *out)
-{
-	const struct kv_slice unbounded = {NULL, 0};
-	int err = 0;
-
-	for (size_t i = 0; !err && i < count; i++) {
-		const struct range_set *ranges = NULL;
-
-		if (!table_get_meta(tables[i])->range_count)
-			continue;
-		err = table_ranges(tables[i], &ranges);
-		if (!err && ranges)
-			err = range_set_add_set(out, ranges, unbounded, unbounded);
-	}
-	return err;
-}
-
-/* All inputs as one iterator: each table of level 0 by itself, other levels as one. */
-static int open_inputs(const struct compaction_job *job, struct iter **out)
-{
-	const unsigned flags = TABLE_ITER_ONCE | TABLE_ITER_READAHEAD;
-	struct iter **sources = calloc(job->upper_count + 2, sizeof(struct iter *));
-	size_t n = 0;
-	int err = 0;
-
-	if (!sources)
-		return -ENOMEM;
-	for (size_t i = 0; !err && job->level == 0 && i < job->upper_count; i++) {
-		/* Tables that hold only range deletes have nothing to iterate over. */
-		if (!table_get_meta(job->upper[i])->entry_count)
-			continue;
-		err = table_iter_new(job->upper[i], flags, &sources[n]);
-		n += !err;
-	}
-	if (!err && job->level) {
-		err = level_iter_new(job->upper, job->upper_count, flags, &sources[n]);
-		n += !err;
-	}
-	if (!err && job->lower_count) {
-		err = level_iter_new(job->lower, job->lower_count, flags, &sources[n]);
-		n += !err;
-	}
-	if (err) {
-		while (n)
-			iter_close(sources[--n]);
-	} else {
-		err = merge_iter_new(sources, n, out);
-	}
-	free(sources);
-	return err;
-}
-
-/* ---- one compaction --------------------------------------------------------------------- */
-
-static int merge(struct kv_db *db, struct compaction_job *job, const struct full *full,
-		 struct output *o)
-{
-	struct iter *it = NULL;
-	struct entry e;
-	unsigned seen = 0;
-	int err;
-
-	err = open_inputs(job, &it);
-	if (err)
-		return err;
-	for (err = iter_first(it); !err; err = iter_next(it)) {
-		iter_entry(it, &e);
-		err = output_add(o, &e);
-		if (!err && ++seen % POLL_ENTRIES == 0)
-			err = poll_stop(db, full);
-		if (err)
-			goto out;
-	}
-	/* Only a failure to read says something about the inputs. */
-	job->damaged = is_damage(err);
-out:
-	iter_close(it);
-	if (err == -KV_E_NOTFOUND)
-		err = output_finish(o);
-	return err;
-}
-
-static int apply_outputs(struct kv_db *db, const struct compaction_job *job, struct output *o)
-{
-	struct version_edit edit = {.remove = job->ids, .remove_count = job->id_count};
-	int err = output_edit(o, &edit);
-
-	if (err)
-		return err;
-	/* Values that were moved become durable with the edit. */
-	values_seal(db->values);
-	return versions_apply(db->versions, &edit);
-}
-
-/* @written: bytes of the new tables */
-static int rewrite(struct kv_db *db, struct compaction_job *job, const struct full *full,
-		   uint64_t *written)
-{
-	struct output_options options = {
-		.tables = &db->tables,
-		.versions = db->versions,
-		.values = db->values,
-		.version = job->version,
-		.level = job->out_level,
-		.below = job->out_level + 1,
-		.class = SPACE_COMPACT,
-		.table_bytes = job->table_bytes,
-	};
-	struct range_set *ranges = NULL;
-	struct output *o = NULL;
-	struct gc gc = {0};
-	uint64_t bytes = 0;
-	int err;
-
-	options.gc = &gc;
-	err = range_set_new(&ranges);
-	if (!err)
-		err = add_ranges(job->upper, job->upper_count, ranges);
-	if (!err)
-		err = add_ranges(job->lower, job->lower_count, ranges);
-	job->damaged = is_damage(err);
-	if (!err)
-		err = gc_init(&gc, db->snapshots);
-	if (err)
-		goto out;
-	options.ranges = ranges;
-	err = output_new(&options, &o);
-	if (!err)
-		err = merge(db, job, full, o);
-	if (err)
-		goto out;
-	bytes = output_bytes(o);
-	err = apply_outputs(db, job, o);
-	if (err)
-		goto out;
-	output_committed(o);
-	*written = bytes;
-	COUNT(db, compactions, 1);
-	COUNT(db, compaction_bytes_read, job->bytes);
-	COUNT(db, compaction_bytes_written, bytes);
-	logmsg(db->log, KV_LOG_DEBUG,
-	       "compaction: done level=%u tables=%zu+%zu bytes=%" PRIu64
-	       " -> level=%u bytes=%" PRIu64,
-	       job->level, job->upper_count, job->lower_count, job->bytes, job->out_level, bytes);
-out:
-	if (o && err)
-		output_failed(o, err);
-	output_free(o);
-	gc_fini(&gc);
-	range_set_free(ranges);
-	return err;
-}
+/* ---- one step ------------------------------------------------------------------------------ */
 
 /* The tables change their level and nothing else. */
 static int move_tables(struct kv_db *db, const struct compaction_job *job)
@@ -235,8 +77,39 @@ static int move_tables(struct kv_db *db, const struct compaction_job *job)
 	return err;
 }
 
+/* How many threads may work on a step while @others run: each of them has one for itself. */
+static unsigned spare_threads(const struct kv_db *db, unsigned others)
+{
+	unsigned all = db->options.compaction_threads;
+
+	return all > others ? all - others : 1;
+}
+
+static uint64_t upper_bytes(const struct compaction_job *job)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < job->upper_count; i++)
+		bytes += table_get_meta(job->upper[i])->stored_bytes;
+	return bytes;
+}
+
+static void count_rewrite(struct kv_db *db, const struct compaction_job *job, uint64_t written,
+			  uint64_t ns)
+{
+	os_stats_record(&db->stats, KV_HISTOGRAM_COMPACTION, ns);
+	COUNT(db, compactions, 1);
+	COUNT(db, compaction_bytes_read, job->bytes);
+	COUNT(db, compaction_bytes_written, written);
+	logmsg(db->log, KV_LOG_DEBUG,
+	       "compaction: done %s level=%u tables=%zu+%zu bytes=%" PRIu64
+	       " -> level=%u bytes=%" PRIu64,
+	       job->reason, job->level, job->upper_count, job->lower_count, job->bytes,
+	       job->out_level, written);
+}
+
 /* Ends the job. */
-static int run_job(struct kv_db *db, struct compaction_job *job, const struct full *full)
+static int run_job(struct kv_db *db, struct compaction_job *job, struct full *full)
 {
 	struct kv_trace_event e = {
 		.kind = KV_TRACE_COMPACTION,
@@ -245,16 +118,23 @@ static int run_job(struct kv_db *db, struct compaction_job *job, const struct fu
 		.out_level = job->out_level,
 		.reason = job->move ? "move" : job->reason,
 	};
+	const struct compaction_watch watch = {poll_full, full};
 	uint64_t written = 0;
+	unsigned others = atomic_fetch_add(&db->compactions_running, 1);
 	uint64_t ns;
 	int err;
 
 	trace_begin(&db->trace, &e);
-	err = job->move ? move_tables(db, job) : rewrite(db, job, full, &written);
+	err = job->move ? move_tables(db, job)
+			: compaction_rewrite(db, job, full ? &watch : NULL,
+					     spare_threads(db, others), &written);
+	atomic_fetch_sub(&db->compactions_running, 1);
 	e.bytes = written;
 	ns = trace_end(&db->trace, &e, err);
 	if (!err && !job->move)
-		os_stats_record(&db->stats, KV_HISTOGRAM_COMPACTION, ns);
+		count_rewrite(db, job, written, ns);
+	if (!err && job->level == 0)
+		background_drained(db, upper_bytes(job));
 	if (job->damaged)
 		logmsg(db->log, KV_LOG_ERROR,
 		       "compaction: damaged input, left alone level=%u first table=%" PRIu64 ": %s",
@@ -340,13 +220,20 @@ int compaction_step(struct kv_db *db, bool *did)
 	return err == -KV_E_INTERRUPTED ? 0 : err;
 }
 
-static uint64_t all_bytes(struct kv_db *db)
+/* Bytes of tables with commits up to @seq that are not in new tables of the last level yet. */
+static uint64_t bytes_left(struct kv_db *db, kv_seq seq, uint64_t after_id)
 {
 	struct version *v = versions_current(db->versions);
 	uint64_t bytes = 0;
 
-	for (unsigned n = 0; n < KV_LEVELS; n++)
-		bytes += v->level[n].bytes;
+	for (unsigned n = 0; n < KV_LEVELS; n++) {
+		for (size_t i = 0; i < v->level[n].count; i++) {
+			const struct table_meta *m = table_get_meta(v->level[n].tables[i]);
+
+			if (m->seq_min <= seq && (n < COMPACTION_LAST || m->id <= after_id))
+				bytes += m->stored_bytes;
+		}
+	}
 	version_unref(v);
 	return bytes;
 }
@@ -362,15 +249,17 @@ static void wait_for_others(struct kv_db *db)
 
 int compaction_full(struct kv_db *db, const struct kv_progress *progress)
 {
-	struct full full = {.progress = progress, .total = all_bytes(db)};
 	kv_seq seq = snapshots_visible(db->snapshots);
 	uint64_t after_id = versions_new_table_id(db->versions);
+	struct full full = {.db = db, .progress = progress, .total = bytes_left(db, seq, after_id)};
 	struct compaction_policy policy;
 	struct compaction_job job;
 	int err = get_policy(db, &policy);
 
 	while (!err) {
-		err = poll_stop(db, &full);
+		full.done = max_u64(
+			full.done, full.total - min_u64(full.total, bytes_left(db, seq, after_id)));
+		err = poll_full(&full);
 		if (err)
 			break;
 		err = compaction_pick_full(db->versions, &policy, seq, after_id, &job);
@@ -378,7 +267,6 @@ int compaction_full(struct kv_db *db, const struct kv_progress *progress)
 			wait_for_others(db);
 			err = 0;
 		} else if (!err) {
-			full.done += job.bytes;
 			err = run_job(db, &job, &full);
 		}
 	}

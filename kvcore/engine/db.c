@@ -18,15 +18,16 @@
 #include "kvcore/base/logmsg.h"
 #include "kvcore/engine/manifest_store.h"
 
-#define CACHE_DEFAULT	 (128U * 1024 * 1024)
-#define CACHE_MIN	 (8U * 1024 * 1024)
-#define MEMTABLE_MAX	 (64U * 1024 * 1024)
-#define MEMTABLE_MIN	 (64U * 1024)
-#define LARGE_DEFAULT	 4096U
-#define BLOOM_BITS	 10U
-#define LOCK_TIMEOUT_MS	 10000U
-#define COMMIT_INTERVAL	 1000U
-#define FRESH_VALUES_MAX (256U * 1024 * 1024)
+#define CACHE_DEFAULT	   (128U * 1024 * 1024)
+#define CACHE_MIN	   (8U * 1024 * 1024)
+#define MEMTABLE_MAX	   (64U * 1024 * 1024)
+#define MEMTABLE_MIN	   (64U * 1024)
+#define LARGE_DEFAULT	   4096U
+#define BLOOM_BITS	   10U
+#define LOCK_TIMEOUT_MS	   10000U
+#define COMMIT_INTERVAL	   1000U
+#define COMPACTION_THREADS 1U
+#define FRESH_VALUES_MAX   (256U * 1024 * 1024)
 
 static int fill_options(const struct kv_options *in, struct kv_options *o)
 {
@@ -45,6 +46,10 @@ static int fill_options(const struct kv_options *in, struct kv_options *o)
 		return -KV_E_INVALID;
 	if (!o->commit_interval_ms)
 		o->commit_interval_ms = COMMIT_INTERVAL;
+	if (!o->compaction_threads)
+		o->compaction_threads = COMPACTION_THREADS;
+	if (o->compaction_threads > BACKGROUND_COMPACTORS_MAX)
+		return -KV_E_INVALID;
 	if (!o->lock_timeout_ms)
 		o->lock_timeout_ms = LOCK_TIMEOUT_MS;
 	if (!o->large_value_bytes)

@@ -71,6 +71,7 @@ int reclaim_space(struct kv_db *db) KV_MUST_CHECK;
 
 /* named.c */
 struct background; /* background.c */
+#define BACKGROUND_COMPACTORS_MAX 16U
 
 struct kv_db {
 	/* [const] after open */
@@ -108,6 +109,7 @@ struct kv_db {
 	bool closing;				 /* [mu] */
 	int background_error;			 /* [mu] first failure of a flush or compaction */
 
+	_Atomic unsigned compactions_running;
 	uint64_t table_bytes;		/* [const] of tables written; 0: the default; for tests */
 	_Atomic uint64_t last_flush_ns; /* monotonic; compaction does idle work a while after it */
 	_Atomic uint64_t fresh_value_bytes; /* written since the active memtable was begun */
@@ -217,6 +219,8 @@ void background_stop(struct kv_db *db);
 unsigned background_pace_us(struct kv_db *db);
 /* 0 to 1000, as of the last piece of work. */
 unsigned background_debt(struct kv_db *db);
+/* Compaction made level 0 smaller by so many bytes. */
+void background_drained(struct kv_db *db, uint64_t bytes);
 /* Wait until no memtable is frozen. Return: 0 or why flushing fails. */
 int background_wait_flushed(struct kv_db *db) KV_MUST_CHECK;
 

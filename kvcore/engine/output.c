@@ -70,6 +70,8 @@ int output_new(const struct output_options *options, struct output **out)
 		if (!err)
 			err = gc_filter_ranges(options->gc, options->ranges, below, o->ranges);
 	}
+	if (!err)
+		err = buf_assign(&o->start, options->from);
 	if (err) {
 		output_free(o);
 		return err;
@@ -329,7 +331,7 @@ int output_add(struct output *o, const struct entry *entry)
 
 int output_finish(struct output *o)
 {
-	return cut(o, kv_slice_of(NULL, 0));
+	return cut(o, o->options.to);
 }
 
 /* ---- the edit ----------------------------------------------------------------------- */

@@ -32,6 +32,9 @@ struct output_options { /* all borrowed until output_free() */
 	 * comes from a table, where it was live, and may be moved to another segment. */
 	bool flush;
 	uint64_t table_bytes; /* of a finished table, about; 0: OUTPUT_TABLE_BYTES */
+	/* Ikeys between which all entries lie, and the range deletes are kept: [from, to). Empty:
+	 * unbounded. */
+	struct kv_slice from, to;
 };
 
 struct output;

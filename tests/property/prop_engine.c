@@ -472,6 +472,7 @@ static void random_options(struct world *w)
 		.memtable_bytes = rnd(w, 2) ? 64U << 10 : 1U << 20,
 		.commit_interval_ms = rnd(w, 2) ? 20 : 1000,
 		.large_value_bytes = rnd(w, 2) ? 0 : 1000,
+		.compaction_threads = (unsigned)rnd(w, 4),
 	};
 }
 

@@ -79,6 +79,7 @@ static void start(struct world *w)
 	struct kv_db *db = &w->f.db;
 
 	db->table_bytes = TABLE_SIZE;
+	db->options.compaction_threads = 1 + (unsigned)test_rng_below(&w->rng, 4);
 	db->view = calloc(1, sizeof(*db->view));
 	ck_assert_ptr_nonnull(db->view);
 	atomic_init(&db->view->refs, 1);

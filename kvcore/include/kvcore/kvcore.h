@@ -67,7 +67,7 @@ struct kv_options {
 	unsigned commit_interval_ms; /* an unsynced commit is durable after this; 0: 1000 */
 	unsigned lock_timeout_ms;    /* longest wait for a key lock; 0: 10000 */
 	unsigned wait_ms;	     /* how long to wait for another process to close the volume */
-	unsigned compaction_threads; /* 0: 1 */
+	unsigned compaction_threads; /* at most 16; a large step is divided among idle ones; 0: 1 */
 	size_t large_value_bytes;    /* values of at least this are stored outside the tree;
 				      * 0: 4096 */
 	const struct kv_log_sink *log;
@@ -406,7 +406,8 @@ KV_API int kv_flush(struct kv_db *db) KV_MUST_CHECK;
 
 /**
  * kv_compact() - rewrite the whole tree into its last level, dropping what is dead
- * @progress: bytes; NULL for none
+ * @progress: bytes of tables, of those that there were at the beginning; never falls; called by
+ *            the calling thread; NULL for none
  *
  * Return: 0, -KV_E_INTERRUPTED (the volume is sound, the work done so far is kept).
  */

@@ -176,6 +176,9 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 }
 
 /*
+ * Where opens need not be told, neither need creations: after one ENOSYS the kernel sends a mknod
+ * instead, and saves the release. What follows is for strictatime.
+ *
  * A name that the kernel did not know of may be there all the same: two opens
  * with O_CREAT race. Then it is an ordinary open.
  */
@@ -208,6 +211,10 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 
 	if (!dir)
 		return;
+	if (d->no_open) {
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
 	err = kvfs_mknod(op_fs(req, parent), dir, name, S_IFREG | (mode & 07777), 0, &owner, &node,
 			 &attr);
 	if (err == -EEXIST)
@@ -216,7 +223,6 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		reply_result(req, dir, err);
 		return;
 	}
-	fi->keep_cache = d->no_open;
 	fi->noflush = 1;
 	reply_create(req, parent, node, &attr, fi);
 }

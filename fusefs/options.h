@@ -60,6 +60,9 @@ struct mount_options {
  * Return: 0 or -EINVAL.
  */
 int options_parse(int argc, char **argv, struct log *log, struct mount_options *out) KV_MUST_CHECK;
+/* Whether the kernel is to check modes and owners: not by default if it is of no use, see
+ * options.c. */
+bool options_kernel_checks(const struct mount_options *opt);
 /* Help for -h, on standard output. */
 void options_print_help(void);
 

@@ -124,7 +124,7 @@ static int collect_options(const struct mount_options *opt, const char *source, 
 	kv_buf_free(&fsname);
 	if (!err)
 		err = add_option(out, "subtype=kvfs");
-	if (!err && opt->default_permissions != OPTIONS_OFF)
+	if (!err && options_kernel_checks(opt))
 		err = add_option(out, "default_permissions");
 	for (size_t i = 0; !err && i < KV_ARRAY_COUNT(passed_on); i++) {
 		memcpy(&value, (const char *)opt + passed_on[i].field, sizeof(value));

@@ -70,12 +70,24 @@ static int create_make_node(struct kvfs *fs, struct create_args *a)
 	return node_new(fs, &a->r, NODE_NAMED, a->dir.node, a->name, &a->node);
 }
 
+/* The directory's record, which stays as it is. */
+static int create_read_dir(struct kvfs *fs, struct kv_txn *txn, struct edit *dir)
+{
+	struct model_key key;
+	int err;
+
+	dir->stored = false;
+	place_node(dir->node, &key);
+	err = inode_get(fs, txn, &key, false, &dir->rec);
+	return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
+}
+
 static int create_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct create_args *a = arg;
 	int nlink = inode_is_dir(&a->r) ? 1 : 0;
-	struct model_key key, dir_key;
-	struct inode_buf dir = {0};
+	bool dir_writes = edit_dir_writes(fs, nlink);
+	struct model_key key;
 	int err;
 
 	err = node_check_dir(a->dir.node);
@@ -85,17 +97,15 @@ static int create_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	a->r.flags &= (uint8_t)~MODEL_FLAG_PREFIX;
 	place_name(place_node_prefix(a->dir.node), a->name, &key);
 	err = kv_txn_lock(txn, key.keyspace, model_key_slice(&key));
-	if (!err && edit_dir_writes(fs, nlink))
-		err = edit_lock(txn, &a->dir);
 	if (!err)
-		err = kv_txn_get(txn, key.keyspace, model_key_slice(&key), NULL);
+		err = dir_writes ? edit_load(fs, txn, &a->dir) : create_read_dir(fs, txn, &a->dir);
+	if (err)
+		return err;
+	err = kv_txn_get(txn, key.keyspace, model_key_slice(&key), NULL);
 	if (err != -KV_E_NOTFOUND)
 		return err ? err : -EEXIST;
-	place_node(a->dir.node, &dir_key);
-	err = inode_get(fs, txn, &dir_key, false, &dir);
-	if (err)
-		goto out;
-	create_inherit(&a->r, &dir.r, a->owner);
+	create_inherit(&a->r, &a->dir.rec.r, a->owner);
+	err = 0;
 	if (inode_is_dir(&a->r))
 		err = create_choose_prefix(fs, txn, place_node_prefix(a->dir.node), a->name, &a->r,
 					   a->prefix);
@@ -103,10 +113,8 @@ static int create_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 		err = create_make_node(fs, a);
 	if (!err)
 		err = inode_put(txn, &key, &a->r);
-	if (!err)
-		err = edit_dir(fs, txn, &a->dir, nlink);
-out:
-	inode_buf_free(&dir);
+	if (!err && dir_writes)
+		err = edit_dir_loaded(txn, &a->dir, nlink);
 	return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
 }
 

@@ -59,8 +59,11 @@ int edit_dir(struct kvfs *fs, struct kv_txn *txn, struct edit *e, int nlink)
 	if (!edit_dir_writes(fs, nlink))
 		return 0;
 	err = edit_load(fs, txn, e);
-	if (err)
-		return err;
+	return err ? err : edit_dir_loaded(txn, e, nlink);
+}
+
+int edit_dir_loaded(struct kv_txn *txn, struct edit *e, int nlink)
+{
 	if (nlink > 0 && e->rec.r.nlink == UINT32_MAX)
 		return -EMLINK;
 	if (nlink < 0 && e->rec.r.nlink <= 2)

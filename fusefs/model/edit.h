@@ -33,6 +33,8 @@ void edit_free(struct edit *e);
  * Times alone may be left to edit_dir_done(), which is called instead of edit_done().
  */
 int edit_dir(struct kvfs *fs, struct kv_txn *txn, struct edit *e, int nlink) KV_MUST_CHECK;
+/* The same for one that was loaded in this transaction. */
+int edit_dir_loaded(struct kv_txn *txn, struct edit *e, int nlink) KV_MUST_CHECK;
 void edit_dir_done(struct kvfs *fs, struct edit *e);
 /* Whether edit_dir() with @nlink will need the lock. */
 static inline bool edit_dir_writes(const struct kvfs *fs, int nlink)

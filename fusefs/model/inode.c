@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "fusefs/model/remove.h"
 #include "fusefs/model/retry.h"
 #include "kvcore/base/cursor.h"
 
@@ -261,6 +262,8 @@ int inode_get(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key, 
 		err = kv_txn_get_for_update(txn, key->keyspace, model_key_slice(key), &out->raw);
 	else
 		err = inode_read(fs, txn, key, &out->raw);
+	if (err == -KV_E_NOTFOUND && key->keyspace == MODEL_ORPHANS)
+		err = remove_get_orphan(fs, be64_at(key->b), &out->raw);
 	if (err)
 		return err;
 	return inode_decode(kv_buf_slice(&out->raw), &out->r);

@@ -45,16 +45,19 @@ enum node_pending_flags {
 };
 
 struct kvfs_node {
-	uint64_t ino;		      /* [const] */
-	struct kvfs_node *hash_next;  /* [shard] */
-	uint64_t refs;		      /* [shard] */
-	struct kvfs_node *parent;     /* [ns] referenced; NULL for the root */
-	char *name;		      /* [ns] NUL-terminated */
-	uint8_t *prefix;	      /* [const] of a directory */
+	uint64_t ino;		     /* [const] */
+	struct kvfs_node *hash_next; /* [shard] */
+	uint64_t refs;		     /* [shard] */
+	struct kvfs_node *parent;    /* [ns] referenced; NULL for the root */
+	char *name;		     /* [ns] NUL-terminated */
+	uint8_t *prefix;	     /* [const] of a directory */
+	uint8_t *
+		orphan; /* [ns] the record when the last name went, if it is not stored; remove.c */
 	uint64_t atime, mtime, ctime; /* [shard] pending, as encoded on disk */
 	uint64_t write_seq;   /* [shard] fs->write_seq of the last write not in the record */
 	uint32_t pending_seq; /* [shard] grows when a pending time is set */
 	uint16_t prefix_len;  /* [const] */
+	uint16_t orphan_len;  /* [ns] */
 	uint16_t type;	      /* [const] mode & S_IFMT */
 	uint8_t pending;      /* [shard] NODE_PENDING_* */
 	uint8_t state;	      /* [ns] enum node_state */
@@ -82,6 +85,7 @@ struct kvfs {
 	_Atomic bool readonly;	      /* [atomic] */
 	_Atomic bool displaced;	      /* [atomic] MODEL_PREFIXES has or may have entries */
 	_Atomic uint64_t write_seq;   /* [atomic] writes that left only pending times */
+	_Atomic size_t orphan_bytes;  /* [atomic] of all nodes' orphan */
 	struct os_rwlock ns;
 	struct node_shard shards[MODEL_SHARDS];
 	struct kvfs_node root;

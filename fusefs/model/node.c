@@ -51,6 +51,7 @@ static void node_free(struct kvfs_node *node)
 {
 	free(node->name);
 	free(node->prefix);
+	free(node->orphan);
 	free(node);
 }
 
@@ -191,7 +192,7 @@ void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs)
 
 	while (node && node != &fs->root && node_drop(fs, node, refs)) {
 		if (node->state == NODE_ORPHAN)
-			remove_orphan(fs, node->ino);
+			remove_orphan_node(fs, node);
 		parent = node->parent;
 		node_free(node);
 		node = parent;

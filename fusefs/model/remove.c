@@ -4,16 +4,22 @@
  * goes is moved to MODEL_ORPHANS in the same transaction, and is deleted at its
  * last forget or, after a crash, at the next open. Contents of few chunks are
  * deleted key by key, those of many by one range.
+ *
+ * A file that is nothing but its record is not moved: the node keeps the record.
+ * Nobody could look at it after a crash, and there would be nothing to sweep. The
+ * first change of such a file stores it.
  */
 #include "fusefs/model/remove.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fusefs/model/chunk.h"
 #include "fusefs/model/edit.h"
 #include "fusefs/model/retry.h"
 #include "fusefs/model/times.h"
+#include "kvcore/base/buf.h"
 #include "kvcore/base/logmsg.h"
 
 int remove_contents(struct kv_txn *txn, const struct inode *r)
@@ -30,6 +36,28 @@ int remove_contents(struct kv_txn *txn, const struct inode *r)
 					  model_key_slice(&to));
 	}
 	return err;
+}
+
+/* All nodes together keep no more than this; then records are stored. */
+#define REMOVE_KEEP_MAX (8U * 1024 * 1024)
+
+/* For the node to keep the record, which is all there is of the file. */
+static bool remove_keep(struct kvfs *fs, const struct inode *r, struct remove_name *n)
+{
+	uint8_t raw[MODEL_RECORD_MAX];
+	size_t len;
+
+	if (!n->keep || (r->flags & (MODEL_FLAG_CHUNKS | MODEL_FLAG_XATTRS)) || n->node->orphan ||
+	    atomic_load_explicit(&fs->orphan_bytes, memory_order_relaxed) > REMOVE_KEEP_MAX)
+		return false;
+	len = inode_encode(r, raw);
+	free(n->orphan);
+	n->orphan = malloc(len);
+	if (!n->orphan)
+		return false;
+	memcpy(n->orphan, raw, len);
+	n->orphan_len = (uint16_t)len;
+	return true;
 }
 
 /* The file of @r has no name any more. */
@@ -52,6 +80,8 @@ static int remove_last(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uin
 	(void)times_apply(fs, n->node, r);
 	r->nlink = 0;
 	r->ctime = now;
+	if (remove_keep(fs, r, n))
+		return 0;
 	place_id(MODEL_ORPHANS, r->id, &key);
 	return inode_put(txn, &key, r);
 }
@@ -89,15 +119,23 @@ int remove_name(struct kvfs *fs, struct kv_txn *txn, const struct inode *r, uint
 
 void remove_name_done(struct kvfs *fs, struct remove_name *n)
 {
-	if (n->node && n->last)
+	if (n->node && n->last) {
 		n->node->state = NODE_ORPHAN;
-	else if (n->node && n->stored)
+		if (n->orphan) {
+			n->node->orphan = n->orphan;
+			n->node->orphan_len = n->orphan_len;
+			n->orphan = NULL;
+			atomic_fetch_add(&fs->orphan_bytes, n->orphan_len);
+		}
+	} else if (n->node && n->stored)
 		times_settled(fs, n->node, n->seq);
 }
 
 void remove_name_free(struct kvfs *fs, struct remove_name *n)
 {
 	inode_buf_free(&n->linked);
+	free(n->orphan);
+	n->orphan = NULL;
 	node_unref(fs, n->node, 1);
 	n->node = NULL;
 }
@@ -179,6 +217,7 @@ static int remove_entry(struct kvfs *fs, struct kvfs_node *dir, const char *name
 		.dir = {.node = dir, .now = inode_time(kvfs_now())},
 		.name = kv_slice_of(name, strlen(name)),
 		.want_dir = want_dir,
+		.gone = {.keep = true},
 	};
 	struct retry_op op = {.run = remove_run,
 			      .done = remove_done,
@@ -230,6 +269,31 @@ static int remove_orphan_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 		return -KV_E_CORRUPT;
 	err = remove_contents(txn, &a->rec.r);
 	return err ? err : kv_txn_delete(txn, MODEL_ORPHANS, model_key_slice(&key));
+}
+
+int remove_get_orphan(struct kvfs *fs, uint64_t id, struct kv_buf *value)
+{
+	struct kvfs_node *node = node_find(fs, id);
+	int err = -KV_E_NOTFOUND;
+
+	if (node && node->orphan)
+		err = buf_assign(value, kv_slice_of(node->orphan, node->orphan_len));
+	if (node)
+		node_unref(fs, node, 1);
+	return err;
+}
+
+void remove_orphan_node(struct kvfs *fs, struct kvfs_node *node)
+{
+	struct model_key key;
+
+	if (node->orphan) {
+		atomic_fetch_sub(&fs->orphan_bytes, node->orphan_len);
+		place_id(MODEL_ORPHANS, node->ino, &key);
+		if (kv_get(fs->db, key.keyspace, model_key_slice(&key), NULL) == -KV_E_NOTFOUND)
+			return;
+	}
+	remove_orphan(fs, node->ino);
 }
 
 void remove_orphan(struct kvfs *fs, uint64_t id)

@@ -286,6 +286,7 @@ int kvfs_rename(struct kvfs *fs, struct kvfs_node *from_dir, const char *from,
 {
 	uint64_t now = inode_time(kvfs_now());
 	struct rename_args a = {
+		.gone = {.keep = true},
 		.from = {.dir = {.node = from_dir, .now = now},
 			 .name = kv_slice_of(from, strlen(from))},
 		.to = {.dir = {.node = to_dir, .now = now}, .name = kv_slice_of(to, strlen(to))},

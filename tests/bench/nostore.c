@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A file system in memory behind FUSE: no disk, no transactions, no locks, one
- * thread, and the same agreement with the kernel as mount.kvfs (no open, no flush,
- * endless timeouts). What it needs for an operation is what the transport costs, so
- * it bounds what any daemon can reach. tests/bench/fsbench runs it as a contestant.
+ * thread, and the same agreement with the kernel as mount.kvfs of root has (no open,
+ * no create, no flush, endless timeouts). What it needs for an operation is what the transport
+ * costs, so it bounds what any daemon can reach. tests/bench/fsbench runs it as a contestant.
  *
  * A node's number is its address. Files are removed with their last name and their
  * last reference, as a daemon for real work would. Only for measuring: no hard links,
@@ -318,23 +318,6 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_buf(req, n->data, (size_t)n->st.st_size);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-		      struct fuse_file_info *fi)
-{
-	struct node *n = make(req, node_of(parent), name, S_IFREG | (mode & 07777));
-	struct fuse_entry_param e;
-
-	if (!n) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
-	n->lookups++;
-	e = entry_of(n);
-	fi->keep_cache = 1;
-	fi->noflush = 1;
-	fuse_reply_create(req, &e, fi);
-}
-
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct node *n = *slot_of(node_of(parent), name);
@@ -492,7 +475,6 @@ static const struct fuse_lowlevel_ops op_table = {
 	.rmdir = op_unlink,
 	.symlink = op_symlink,
 	.rename = op_rename,
-	.create = op_create,
 	.open = op_unneeded,
 	.read = op_read,
 	.write = op_write,
@@ -509,7 +491,7 @@ static const struct fuse_lowlevel_ops op_table = {
 
 int main(int argc, char **argv)
 {
-	char option[] = "-odefault_permissions,fsname=nostore,subtype=nostore", no_name[] = "";
+	char option[] = "-ofsname=nostore,subtype=nostore", no_name[] = "";
 	char *args[] = {argv[0], option, NULL};
 	struct fuse_args fuse_args = FUSE_ARGS_INIT(2, args);
 	struct fuse_session *session;

@@ -169,6 +169,40 @@ START_TEST(test_an_open_file_lives_on_without_a_name)
 }
 END_TEST
 
+START_TEST(test_a_small_open_file_is_stored_again_only_when_changed)
+{
+	struct kvfs_node *f = model_mkfile(&m, m.root, "f", test_str("content"));
+	struct kvfs_node *g = model_mkfile(&m, m.root, "g", test_str("other"));
+	struct kvfs_node *h = NULL;
+	struct kvfs_attr a;
+
+	/* One loses its name by unlink, the other by a rename over it. */
+	ok(kvfs_unlink(m.fs, m.root, "f"));
+	h = model_mkfile(&m, m.root, "h", test_str("new"));
+	ok(kvfs_rename(m.fs, m.root, "h", m.root, "g", 0));
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_ORPHANS), 0);
+	model_expect(&m, f, test_str("content"));
+	model_expect(&m, g, test_str("other"));
+	a = model_attr(&m, g);
+	ck_assert_uint_eq(a.nlink, 0);
+	ck_assert_uint_eq(a.size, 5);
+	model_forget(&m, g);
+	/* Once stored it is found there; with a name again, and removed again, it is stored. */
+	ok(kvfs_setxattr(m.fs, f, "user.a", test_str("1"), 0));
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_ORPHANS), 1);
+	ok(kvfs_link(m.fs, f, m.root, "back", NULL, NULL));
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_ORPHANS), 0);
+	ok(kvfs_write(m.fs, f, 0, test_str("CONTENT"), false));
+	ok(kvfs_unlink(m.fs, m.root, "back"));
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_ORPHANS), 1);
+	model_expect(&m, f, test_str("CONTENT"));
+	model_forget(&m, f);
+	model_forget(&m, h);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_ORPHANS), 0);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_NAMES), 1);
+}
+END_TEST
+
 START_TEST(test_contents_and_attributes_go_with_the_last_name)
 {
 	static uint8_t big[300000];
@@ -427,6 +461,7 @@ int main(void)
 		test_set_group_id_directories_pass_their_group_on,
 		test_symlinks_hold_up_to_4095_bytes,
 		test_an_open_file_lives_on_without_a_name,
+		test_a_small_open_file_is_stored_again_only_when_changed,
 		test_contents_and_attributes_go_with_the_last_name,
 		test_orphans_left_by_a_crash_are_swept,
 		test_only_empty_directories_go,

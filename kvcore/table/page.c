@@ -105,13 +105,13 @@ static int parse_header(const uint8_t *data, size_t len, struct page *out)
 		return -KV_E_CORRUPT;
 	if (le16_get(h.prefix_len) > IKEY_MAX)
 		return -KV_E_CORRUPT;
-	*out = page_view(data, len);
 	/* At most 2^18 * 8 + 2^12: no overflow. */
-	fixed = sizeof(h) + (size_t)out->count * (PAGE_HEAD_LEN + (out->wide ? 4U : 2U)) +
-		out->prefix_len;
-	if (fixed > len || slot_at(out, 0) != fixed)
+	fixed = sizeof(h) + le16_get(h.prefix_len) +
+		(size_t)le32_get(h.count) * (PAGE_HEAD_LEN + (h.flags ? 4U : 2U));
+	if (fixed > len)
 		return -KV_E_CORRUPT;
-	return 0;
+	*out = page_view(data, len);
+	return slot_at(out, 0) == sizeof(h) + out->prefix_len ? 0 : -KV_E_CORRUPT;
 }
 
 static bool leaf_cell_ok(const struct page_cell *c, size_t key_len)
@@ -198,9 +198,10 @@ static int validate_cells(const struct page *p, const struct page_limits *limits
 
 	for (uint32_t i = 0; i < p->count; i++) {
 		size_t from = slot_at(p, i);
-		size_t to = i + 1 < p->count ? slot_at(p, i + 1) : p->len;
+		size_t to = i + 1 < p->count ? slot_at(p, i + 1) : p->cells_end;
 
-		if (from > to || to > p->len || !parse_cell(p, p->data + from, p->data + to, &c))
+		if (from > to || to > p->cells_end ||
+		    !parse_cell(p, p->data + from, p->data + to, &c))
 			return -KV_E_CORRUPT;
 		if (p->prefix_len + c.suffix_len > IKEY_MAX || !head_padded(p, i, c.suffix_len))
 			return -KV_E_CORRUPT;
@@ -265,15 +266,16 @@ struct page page_view(const uint8_t *data, size_t len)
 	p.prefix_len = le16_get(h.prefix_len);
 	p.wide = h.flags & PAGE_WIDE_SLOTS;
 	p.base_seq = le64_get(h.base_seq);
-	p.heads = data + sizeof(h);
+	p.prefix = data + sizeof(h);
+	p.cells_end = len - (size_t)p.count * (PAGE_HEAD_LEN + (p.wide ? 4U : 2U));
+	p.heads = data + p.cells_end;
 	p.slots = p.heads + (size_t)p.count * PAGE_HEAD_LEN;
-	p.prefix = p.slots + (size_t)p.count * (p.wide ? 4U : 2U);
 	return p;
 }
 
 void page_get_cell(const struct page *p, uint32_t i, struct page_cell *out)
 {
-	size_t end = i + 1 < p->count ? slot_at(p, i + 1) : p->len;
+	size_t end = i + 1 < p->count ? slot_at(p, i + 1) : p->cells_end;
 	bool ok = parse_cell(p, p->data + slot_at(p, i), p->data + end, out);
 
 	KV_ASSERT(ok);

@@ -9,6 +9,9 @@
  * its head, in an array of big-endian integers in which a search stays until only
  * equal heads are left; the rest, in the cell.
  *
+ * The arrays stand behind the cells: Snappy takes longer steps the longer it finds
+ * nothing to save, and numbers in front made it miss the repetitions in short values.
+ *
  * Thread safety: a page is constant; any thread.
  */
 #ifndef KVCORE_TABLE_PAGE_H
@@ -41,9 +44,10 @@ struct page {
 	uint32_t prefix_len;
 	bool wide;
 	kv_seq base_seq;
+	const uint8_t *prefix;
+	size_t cells_end; /* offset behind the last cell, where the heads begin */
 	const uint8_t *heads;
 	const uint8_t *slots;
-	const uint8_t *prefix;
 };
 
 /* One cell. Of a leaf: tag is an enum entry_kind, payload the value. Of an inner

@@ -2,7 +2,7 @@
 /*
  * Making leaf and inner pages. The keys of a page are sorted, so what the first
  * and the last have in common is common to all. Cells are packed in key order
- * behind the arrays without gaps: there is one encoding of a list of items, and
+ * without gaps, the arrays behind them: there is one encoding of a list of items, and
  * the decoder refuses all others.
  */
 #include "kvcore/table/page.h"
@@ -100,13 +100,13 @@ int page_encode(enum page_type type, const struct page_item *items, size_t count
 	header.count = le32_of((uint32_t)count);
 	header.base_seq = le64_of(base_seq);
 	memcpy(out->data, &header, sizeof(header));
-	heads = out->data + sizeof(header);
+	heads = out->data + len - count * (PAGE_HEAD_LEN + (wide ? 4U : 2U));
 	slots = heads + count * PAGE_HEAD_LEN;
-	p = put_bytes(slots + count * (wide ? 4 : 2), items[0].key.data, prefix_len);
+	p = put_bytes(out->data + sizeof(header), items[0].key.data, prefix_len);
 	for (size_t i = 0; i < count; i++) {
 		put_slot(slots, i, wide, (size_t)(p - out->data));
 		p = put_cell(p, heads + i * PAGE_HEAD_LEN, &items[i], prefix_len, base_seq);
 	}
-	KV_ASSERT(p == out->data + len);
+	KV_ASSERT(p == heads);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kvcore/base/base.h"
+#include "kvcore/format/compress.h"
 #include "tests/support/test_suite.h"
 
 #define ITEMS_MAX 400U
@@ -410,8 +411,7 @@ START_TEST(test_the_worked_examples_of_the_format_are_what_is_encoded)
 {
 	static const char leaf[] =
 		"\x01\x00\x06\x00\x04\x00\x00\x00\x0c\x00\x00\x00\x00\x00\x00\x00"
-		"hosthosthostmotd"
-		"\x2e\x00\x34\x00\x3d\x00\x44\x00\x00\x01"
+		"\x00\x01"
 		"etc/"
 		"\x01\x04\x00"
 		"tux"
@@ -420,15 +420,18 @@ START_TEST(test_the_worked_examples_of_the_format_are_what_is_encoded)
 		"\x00\x08\x01"
 		"name"
 		"\x01\x04\x00"
-		"hi";
+		"hi"
+		"hosthosthostmotd"
+		"\x16\x00\x1c\x00\x25\x00\x2c\x00";
 	static const char inner[] =
 		"\x02\x00\x06\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-		"hostm\x00\x00\x00\x22\x00\x3a\x00\x00\x01"
+		"\x00\x01"
 		"etc/"
 		"\x00\x04\x00\x00\xac\x02\xe8\x07"
 		"0123456789abcdef"
 		"\x00\x01\x00\xac\x02\xc8\x01\xc8\x01"
-		"fedcba9876543210";
+		"fedcba9876543210"
+		"hostm\x00\x00\x00\x16\x00\x2e\x00";
 	const struct page_item entries[] = {
 		{STR("\0\1etc/host"), ENTRY_PUT, 12, STR("tux")},
 		{STR("\0\1etc/hostname"), ENTRY_PUT, 15, STR("h1")},
@@ -453,6 +456,31 @@ START_TEST(test_the_worked_examples_of_the_format_are_what_is_encoded)
 }
 END_TEST
 
+START_TEST(test_short_repetitions_are_found_in_a_large_page)
+{
+	struct test_rng rng = test_rng_seeded("page compression");
+	struct page_item items[140];
+	uint8_t keys[140][IKEY_PREFIX_LEN + 4];
+	uint8_t values[140][100];
+	struct kv_buf page = {0}, stored = {0};
+
+	for (size_t i = 0; i < KV_ARRAY_COUNT(items); i++) {
+		memset(keys[i], 1, sizeof(keys[i]));
+		keys[i][sizeof(keys[i]) - 1] = (uint8_t)i;
+		test_rng_fill(&rng, values[i], 50);
+		memcpy(values[i] + 50, values[i], 50);
+		items[i] = (struct page_item){kv_slice_of(keys[i], sizeof(keys[i])), ENTRY_PUT, i,
+					      kv_slice_of(values[i], sizeof(values[i]))};
+	}
+	ck_assert_int_eq(page_encode(PAGE_LEAF, items, KV_ARRAY_COUNT(items), &page), 0);
+	ck_assert_int_eq(compress_page(COMPRESS_SNAPPY, kv_buf_slice(&page), &stored), 0);
+	ck_assert_uint_gt(stored.len, 0);
+	ck_assert_uint_lt(stored.len, page.len * 2 / 3);
+	kv_buf_free(&page);
+	kv_buf_free(&stored);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -464,6 +492,7 @@ int main(void)
 		test_cut_and_random_pages_are_refused_or_sound,
 		test_children_outside_the_table_are_refused,
 		test_a_leaf_outside_the_tables_bounds_is_refused,
+		test_short_repetitions_are_found_in_a_large_page,
 	};
 
 	return test_suite_run("page", tests, KV_ARRAY_COUNT(tests), 60);

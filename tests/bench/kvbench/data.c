@@ -88,7 +88,9 @@ void values_fini(struct values *values)
 
 struct bytes value_any(const struct values *values, struct rng *rng)
 {
-	return (struct bytes){values->pool + rng_below(rng, POOL_LEN), values->value_len};
+	/* From the beginning of a piece, so that both of its halves are in the value. */
+	return (struct bytes){values->pool + rng_below(rng, POOL_LEN / PIECE) * PIECE,
+			      values->value_len};
 }
 
 void zipf_init(struct zipf *zipf, uint64_t count)

@@ -6,6 +6,11 @@
  */
 #include "kvcore/base/varint.h"
 
+#include <stddef.h>
+#include <string.h>
+
+#include "kvcore/base/bytes.h"
+
 size_t varint_put(uint8_t *out, uint64_t v)
 {
 	size_t n = 0;
@@ -29,10 +34,38 @@ size_t varint_len(uint64_t v)
 	return n;
 }
 
+/* Eight bytes at a time: the seven-bit groups up to the first clear top bit pushed together.
+ * Returns the bytes taken; 0: longer than eight, or not the shortest form. */
+static size_t get_from_word(uint64_t w, uint64_t *out)
+{
+	uint64_t stop = ~w & 0x8080808080808080U;
+	size_t n;
+
+	if (!stop)
+		return 0;
+	n = (size_t)__builtin_ctzll(stop) / 8 + 1;
+	w &= stop ^ (stop - 1); /* the number's own bytes */
+	if (n > 1 && !(w >> (8 * (n - 1))))
+		return 0;
+	w = (w & 0x007f007f007f007fU) | (w & 0x7f007f007f007f00U) >> 1;
+	w = (w & 0x00003fff00003fffU) | (w & 0x3fff00003fff0000U) >> 2;
+	*out = (w & 0x000000000fffffffU) | (w & 0x0fffffff00000000U) >> 4;
+	return n;
+}
+
 const uint8_t *varint_get_long(const uint8_t *p, const uint8_t *end, uint64_t *out)
 {
 	uint64_t v = 0;
 
+	if (end - p >= (ptrdiff_t)sizeof(struct le64)) {
+		struct le64 word;
+		size_t n;
+
+		memcpy(&word, p, sizeof(word));
+		n = get_from_word(le64_get(word), out);
+		if (n)
+			return p + n;
+	}
 	for (unsigned shift = 0; p < end; shift += 7) {
 		uint64_t byte = *p++;
 

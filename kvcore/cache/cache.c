@@ -28,8 +28,10 @@
 #define CACHE_LINE	 64U
 #define MALLOC_OVERHEAD	 16U /* bytes that the allocator adds to a block, about */
 #define PROTECTED_EIGHTS 6U  /* of the pages' room: 3/4 */
+#define HELD_SHARE	 4U  /* of the budget, a quarter, may be held */
 
-enum part { PROBATIONARY, PROTECTED, PART_COUNT };
+/* Eviction looks into the first two; a page that is held is in the third. */
+enum part { PROBATIONARY, PROTECTED, EVICTABLE_COUNT, HELD = EVICTABLE_COUNT, PART_COUNT };
 
 struct page {
 	struct cache_page view;
@@ -61,12 +63,13 @@ struct shard {
 };
 
 struct cache {
-	size_t budget;		    /* [const] */
-	unsigned shard_count;	    /* [const] power of 2 */
-	struct shard *shards;	    /* [const] heap, aligned */
-	_Atomic size_t page_bytes;  /* of all cached pages and tables; changed under a shard's mutex
-				     * or before insertion; relaxed, it only steers eviction */
-	_Atomic size_t charged;	    /* as page_bytes */
+	size_t budget;		   /* [const] */
+	unsigned shard_count;	   /* [const] power of 2 */
+	struct shard *shards;	   /* [const] heap, aligned */
+	_Atomic size_t page_bytes; /* of all cached pages and tables; changed under a shard's mutex
+				    * or before insertion; relaxed, it only steers eviction */
+	_Atomic size_t charged;	   /* as page_bytes */
+	_Atomic size_t held;	   /* bytes of held pages; relaxed, a limit to within a few pages */
 	_Atomic size_t loose_count; /* pinned pages that are not in a table; relaxed */
 };
 
@@ -282,7 +285,7 @@ static void evict(struct cache *c, struct shard *s, enum part part)
 /* Return whether the budget holds now. */
 static bool make_room(struct cache *c, size_t first)
 {
-	for (unsigned part = 0; part < PART_COUNT; part++)
+	for (unsigned part = 0; part < EVICTABLE_COUNT; part++)
 		for (unsigned i = 0; i < c->shard_count && over_budget(c); i++)
 			evict(c, &c->shards[(first + i) & (c->shard_count - 1)], (enum part)part);
 	return !over_budget(c);
@@ -304,7 +307,7 @@ static size_t shard_no(const struct cache *c, uint64_t hash)
 static void use(struct cache *c, struct shard *s, struct page *p, enum cache_priority prio)
 {
 	atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
-	if (prio == CACHE_ONCE || s->lru[PROTECTED].newest == p)
+	if (prio == CACHE_ONCE || s->lru[PROTECTED].newest == p || p->part == HELD)
 		return;
 	lru_remove(s, p);
 	protect(c, s, p);
@@ -396,6 +399,40 @@ int cache_insert(struct cache *c, struct cache_key key, uint8_t *data, size_t le
 void cache_unpin(struct cache *c, struct cache_page *page)
 {
 	page_unref(c, KV_CONTAINER_OF(page, struct page, view));
+}
+
+bool cache_hold(struct cache *c, struct cache_page *page)
+{
+	struct page *p = KV_CONTAINER_OF(page, struct page, view);
+	struct shard *s = &c->shards[shard_no(c, p->hash)];
+	bool ok;
+
+	if (load(&c->held) + p->cost > c->budget / HELD_SHARE)
+		return false;
+	os_mutex_lock(&s->mu);
+	ok = !p->loose && p->part != HELD;
+	if (ok) {
+		lru_remove(s, p);
+		lru_add_newest(s, p, HELD);
+		add(&c->held, p->cost);
+	}
+	os_mutex_unlock(&s->mu);
+	return ok;
+}
+
+void cache_let_go(struct cache *c, struct cache_page *page)
+{
+	struct page *p = KV_CONTAINER_OF(page, struct page, view);
+	struct shard *s = &c->shards[shard_no(c, p->hash)];
+
+	os_mutex_lock(&s->mu);
+	if (!p->loose) {
+		lru_remove(s, p);
+		protect(c, s, p);
+	}
+	os_mutex_unlock(&s->mu);
+	sub(&c->held, p->cost);
+	page_unref(c, p);
 }
 
 /* ---- the rest ------------------------------------------------------------ */

@@ -60,6 +60,15 @@ int cache_insert(struct cache *c, struct cache_key key, uint8_t *data, size_t le
 
 void cache_unpin(struct cache *c, struct cache_page *page);
 
+/*
+ * Keep a pinned page at hand: it leaves the reach of eviction, and the pin becomes the
+ * hold's, until cache_let_go(). Readers of the holder then need no lookup and no pin
+ * of their own. Held pages are at most a quarter of the budget together.
+ * Return: false if they are already, or if the page is held; the pin stays the caller's.
+ */
+bool cache_hold(struct cache *c, struct cache_page *page);
+void cache_let_go(struct cache *c, struct cache_page *page);
+
 /* Forget all pages of an owner; pinned ones go when they are unpinned. */
 void cache_drop_owner(struct cache *c, uint64_t owner);
 

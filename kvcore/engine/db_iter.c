@@ -290,7 +290,8 @@ static bool is_live(const struct kv_iter *it, const struct entry *e)
 	if (w && range_set_count(writeset_ranges(w)) &&
 	    range_set_covering(writeset_ranges(w), e->key, KV_SEQ_MAX))
 		return false;
-	return range_set_covering(it->ranges, e->key, it->snapshot) <= e->seq;
+	return !range_set_count(it->ranges) ||
+	       range_set_covering(it->ranges, e->key, it->snapshot) <= e->seq;
 }
 
 static int lost(struct kv_iter *it, int err)

@@ -36,8 +36,18 @@ int table_open(const struct table_env *env, const struct table_meta *meta, struc
 	t->source = (struct table_source){.env = env, .meta = &t->meta, .bounds = true};
 	atomic_init(&t->ranges, NULL);
 	atomic_init(&t->filter_lost, false);
+	atomic_init(&t->filter, NULL);
+	atomic_init(&t->root, NULL);
 	*out = t;
 	return 0;
+}
+
+static void let_go(struct cache *cache, struct cache_page *_Atomic *at)
+{
+	struct cache_page *held = atomic_load_explicit(at, memory_order_acquire);
+
+	if (held)
+		cache_let_go(cache, held);
 }
 
 void table_close(struct table *t, bool dropped)
@@ -49,6 +59,8 @@ void table_close(struct table *t, bool dropped)
 		cache_uncharge(cache, range_set_bytes(ranges));
 		range_set_free(ranges);
 	}
+	let_go(cache, &t->filter);
+	let_go(cache, &t->root);
 	if (dropped)
 		cache_drop_owner(cache, t->meta.id);
 	table_meta_fini(&t->meta);
@@ -97,11 +109,14 @@ static void count(struct table *t, enum os_stat i)
 }
 
 /* A lost filter costs reads, not answers: it is reported once and then done without. */
-static bool may_hold(struct table *t, uint64_t hash)
+static bool may_contain(struct table *t, uint64_t hash)
 {
+	struct cache_page *held = atomic_load_explicit(&t->filter, memory_order_acquire);
 	bool admits = true;
 	int err;
 
+	if (held)
+		return filter_admits(held->data, hash);
 	if (!t->meta.filter.stored_len ||
 	    atomic_load_explicit(&t->filter_lost, memory_order_relaxed))
 		return true;
@@ -221,7 +236,7 @@ int table_get(struct table *t, struct kv_slice ikey, uint64_t hash, kv_seq max_s
 
 	if (t->meta.height == 0)
 		return -KV_E_NOTFOUND;
-	if (!may_hold(t, hash)) {
+	if (!may_contain(t, hash)) {
 		count(t, OS_STAT_filter_useful);
 		return -KV_E_NOTFOUND;
 	}

@@ -335,14 +335,21 @@ static const struct iter_ops table_iter_ops = {
 
 int table_iter_new(struct table *t, unsigned flags, struct iter **out)
 {
-	struct table_iter *it = calloc(1, sizeof(*it));
+	/* Not calloc(): the path beyond the table's height and the key are never looked at before
+	 * they are set, and clearing them would cost more than a seek. */
+	struct table_iter *it = malloc(sizeof(*it));
 
 	if (!it)
 		return -ENOMEM;
 	it->base.ops = &table_iter_ops;
 	it->t = t;
 	it->flags = flags;
+	it->positioned = false;
+	it->run = 0;
 	it->ahead = AHEAD_MIN;
+	it->span = (struct table_span){0};
+	for (uint32_t depth = 0; depth < t->meta.height; depth++)
+		it->path[depth] = (struct step){0};
 	*out = &it->base;
 	return 0;
 }

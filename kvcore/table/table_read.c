@@ -261,8 +261,37 @@ int table_use_cached_page(struct table *t, const struct page_ref *ref, uint32_t 
 	return 0;
 }
 
-int table_use_page(struct table *t, const struct page_ref *ref, uint32_t height, bool once,
-		   struct table_span *span, struct table_page *out)
+/* Where the table holds a page of this height, or NULL if it holds none such. */
+static struct cache_page *_Atomic *hold_of(struct table *t, uint32_t height)
+{
+	if (height == TABLE_HEIGHT_FILTER)
+		return &t->filter;
+	return height == t->meta.height ? &t->root : NULL;
+}
+
+/* Let the table hold a page in use, if it does not yet. */
+static void hold(struct table *t, const struct page_ref *ref, uint32_t height,
+		 struct table_page *page)
+{
+	struct cache_page *_Atomic *at = hold_of(t, height);
+	struct cache *cache = t->source.env->cache;
+	struct cache_page *none = NULL;
+
+	if (!cache_hold(cache, page->cached))
+		return;
+	if (atomic_compare_exchange_strong_explicit(at, &none, page->cached, memory_order_acq_rel,
+						    memory_order_acquire)) {
+		page->cached = NULL;
+		return;
+	}
+	/* Another thread was first, with another copy of the page. */
+	cache_let_go(cache, page->cached);
+	page->cached = NULL;
+	set_page(page, ref, height, none->data);
+}
+
+static int use_page(struct table *t, const struct page_ref *ref, uint32_t height, bool once,
+		    struct table_span *span, struct table_page *out)
 {
 	struct cache *cache = t->source.env->cache;
 	struct cache_key key = {t->meta.id, ref->off};
@@ -295,6 +324,23 @@ int table_use_page(struct table *t, const struct page_ref *ref, uint32_t height,
 	out->cached = cached;
 	set_page(out, ref, height, cached->data);
 	return 0;
+}
+
+int table_use_page(struct table *t, const struct page_ref *ref, uint32_t height, bool once,
+		   struct table_span *span, struct table_page *out)
+{
+	struct cache_page *_Atomic *at = hold_of(t, height);
+	struct cache_page *held = at ? atomic_load_explicit(at, memory_order_acquire) : NULL;
+	int err;
+
+	if (held) {
+		set_page(out, ref, height, held->data);
+		return 0;
+	}
+	err = use_page(t, ref, height, once, span, out);
+	if (!err && at && out->cached && !once)
+		hold(t, ref, height, out);
+	return err;
 }
 
 void table_drop_page(struct table *t, struct table_page *page)

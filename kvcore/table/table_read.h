@@ -25,6 +25,10 @@ struct table {
 	 * read with acquire; who loses the race drops his copy. */
 	struct range_set *_Atomic ranges;
 	_Atomic bool filter_lost; /* [atomic] unreadable: do without it */
+	/* [atomic] What every lookup begins with, held in the cache until the table is closed; NULL
+	 * until the first use, and as long as too much is held. Set as ranges is. */
+	struct cache_page *_Atomic filter;
+	struct cache_page *_Atomic root;
 };
 
 /* Bytes of a table in memory that is aligned for direct I/O. Zero-initialised is empty. */
@@ -64,13 +68,13 @@ int table_read_page(const struct table_source *src, const struct page_ref *ref, 
 /* Memory for a page before compression: from malloc() as far as free() is concerned. */
 uint8_t *table_raw_alloc(size_t len, uint32_t height);
 
-/* A page in use: of the cache, or private. Zero-initialised is none. */
+/* A page in use: pinned, private, or held by the table. Zero-initialised is none. */
 struct table_page {
 	struct page view; /* of leaf and inner pages */
 	const uint8_t *data;
 	uint64_t off;		   /* in the table */
 	struct cache_page *cached; /* or */
-	uint8_t *own;
+	uint8_t *own;		   /* or neither: the table holds it */
 };
 
 /*

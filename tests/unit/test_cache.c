@@ -241,6 +241,71 @@ START_TEST(test_pages_of_high_priority_survive_a_scan_at_once)
 }
 END_TEST
 
+static void scan_over(struct cache *c, size_t bytes)
+{
+	for (uint64_t i = 0; i < bytes / (4 * KIB); i++) {
+		read_page(c, (struct cache_key){2, i * 4096}, 4 * KIB, CACHE_NORMAL);
+		read_page(c, (struct cache_key){2, i * 4096}, 4 * KIB, CACHE_NORMAL);
+	}
+}
+
+START_TEST(test_a_held_page_stays_until_it_is_let_go)
+{
+	struct cache *c = new_cache(4 * MIB);
+	struct cache_key key = {1, 0};
+	struct cache_page *page = insert_len(c, key, 10000, CACHE_NORMAL);
+
+	ck_assert(cache_hold(c, page));
+	ck_assert(!cache_hold(c, page));
+	scan_over(c, 40 * MIB);
+	check_page(key, page, 10000);
+	ck_assert_ptr_eq(cache_lookup(c, key, CACHE_NORMAL), page);
+	cache_unpin(c, page);
+	cache_let_go(c, page);
+	scan_over(c, 40 * MIB);
+	ck_assert_ptr_null(cache_lookup(c, key, CACHE_NORMAL));
+	cache_free(c);
+}
+END_TEST
+
+START_TEST(test_a_held_page_outlives_its_owner)
+{
+	struct cache *c = new_cache(4 * MIB);
+	struct cache_key key = {1, 0};
+	struct cache_page *page = insert_len(c, key, 10000, CACHE_NORMAL);
+
+	ck_assert(cache_hold(c, page));
+	cache_drop_owner(c, 1);
+	ck_assert_ptr_null(cache_lookup(c, key, CACHE_NORMAL));
+	check_page(key, page, 10000);
+	cache_let_go(c, page);
+	cache_free(c);
+}
+END_TEST
+
+START_TEST(test_at_most_a_quarter_of_the_budget_is_held)
+{
+	struct cache *c = new_cache(4 * MIB);
+	struct cache_page *pages[64];
+	size_t count = 0;
+	struct cache_page *last;
+
+	while (count < KV_ARRAY_COUNT(pages)) {
+		last = insert_len(c, (struct cache_key){1, count}, 50 * KIB, CACHE_NORMAL);
+		if (!cache_hold(c, last))
+			break;
+		pages[count++] = last;
+	}
+	ck_assert_uint_eq(count, MIB / (51 * KIB));
+	cache_let_go(c, pages[--count]);
+	ck_assert(cache_hold(c, last));
+	cache_let_go(c, last);
+	while (count > 0)
+		cache_let_go(c, pages[--count]);
+	cache_free(c);
+}
+END_TEST
+
 START_TEST(test_pages_read_once_go_before_those_read_normally)
 {
 	struct cache *c = new_cache(8 * MIB);
@@ -391,6 +456,9 @@ int main(void)
 	tcase_add_test(tc, test_charging_evicts_pages_and_uncharging_gives_the_room_back);
 	tcase_add_test(tc, test_what_is_used_twice_survives_a_scan_of_ten_times_the_budget);
 	tcase_add_test(tc, test_pages_of_high_priority_survive_a_scan_at_once);
+	tcase_add_test(tc, test_a_held_page_stays_until_it_is_let_go);
+	tcase_add_test(tc, test_a_held_page_outlives_its_owner);
+	tcase_add_test(tc, test_at_most_a_quarter_of_the_budget_is_held);
 	tcase_add_test(tc, test_pages_read_once_go_before_those_read_normally);
 	tcase_add_test(tc, test_a_new_working_set_replaces_the_old_one);
 	tcase_add_test(tc, test_random_use_keeps_content_and_budget);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Batches and single operations. A batch has no snapshot, so it cannot conflict;
- * it still waits for the key locks of transactions, in key order, so that it never
- * changes a key under one that has locked it. Batches lock in the same order and
- * so cannot deadlock with each other.
+ * it still waits for the locks of transactions, first for its range deletes, then
+ * for its keys in order, so that it never changes a key under one that has
+ * locked it. Batches of keys lock in the same order and so cannot deadlock with each other.
  */
 #include "kvcore/engine/txn.h"
 
@@ -73,17 +73,22 @@ int kv_batch_delete(struct kv_batch *batch, unsigned keyspace, struct kv_slice k
 int kv_batch_delete_range(struct kv_batch *batch, unsigned keyspace, struct kv_slice from,
 			  struct kv_slice to)
 {
-	return txn_write_delete_range(batch->writes, keyspace, from, to);
+	struct txn_range r;
+	int err = txn_range(&r, keyspace, from, to);
+
+	if (err || slice_equal(r.from, r.to))
+		return err;
+	return writeset_delete_range(batch->writes, r.from, r.to);
 }
 
 static int lock_op(void *ctx, enum entry_kind kind, struct kv_slice key, struct kv_slice value)
 {
 	const struct kv_batch *b = ctx;
 
-	(void)value;
 	if (kind == ENTRY_RANGE_DELETE)
-		return 0;
-	return lock_acquire(b->locks, key, LOCK_EXCLUSIVE, b->db->options.lock_timeout_ms);
+		return lock_acquire_range(b->locks, key, value, LOCK_EXCLUSIVE,
+					  b->db->options.lock_timeout_ms);
+	return lock_acquire(b->locks, key, LOCK_EXCLUSIVE, b->db->options.lock_timeout_ms, NULL);
 }
 
 int kv_batch_write(struct kv_batch *batch, unsigned flags, kv_seq *seq)

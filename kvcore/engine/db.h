@@ -3,7 +3,7 @@
  * The database object and what its parts share. Private to engine/.
  *
  *   db.c          open, close, info           recover.c     replay of the log
- *   commit.c      commit queue                txn.c batch.c transactions, batches
+ *   commit.c      commit queue                txn*.c batch.c validate.c  transactions, batches
  *   view*.c       what a reader holds         db_iter.c     iterators of the API
  *   background.c  threads and pacing          flush.c       memtable -> tables
  *   compaction.c  levels                      named.c       named snapshots

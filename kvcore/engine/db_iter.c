@@ -31,6 +31,7 @@ struct kv_iter {
 	struct iter *merged;
 	struct range_set *ranges; /* of the layers, visible or not */
 	kv_seq snapshot;
+	bool has_snapshot;   /* @snapshot is registered for the iterator */
 	struct kv_buf lower; /* ikey, first allowed */
 	struct kv_buf upper; /* ikey, first not allowed */
 	enum direction direction;
@@ -226,9 +227,10 @@ static int open_any(struct kv_txn *txn, unsigned keyspace, const struct kv_range
 	txn->iterators++;
 	err = set_bounds(it, keyspace, range);
 	if (!err)
-		err = txn_ensure_snapshot(txn);
+		err = txn_begin_scan(txn, kv_buf_slice(&it->lower), kv_buf_slice(&it->upper),
+				     &it->snapshot);
 	if (!err) {
-		it->snapshot = txn->snapshot;
+		it->has_snapshot = !txn->has_snapshot;
 		it->view = view_get(txn->db);
 		err = gather_ranges(it);
 	}
@@ -250,9 +252,11 @@ int kv_iter_open(struct kv_txn *txn, unsigned keyspace, const struct kv_range *r
 	return open_any(txn, keyspace, range, out);
 }
 
-int db_iter_open_system(struct kv_txn *txn, struct kv_iter **out)
+int db_iter_open_system(struct kv_txn *txn, char tag, struct kv_iter **out)
 {
-	return open_any(txn, KEYSPACE_SYSTEM, NULL, out);
+	const struct kv_range range = {.prefix = {(const uint8_t *)&tag, 1}};
+
+	return open_any(txn, KEYSPACE_SYSTEM, &range, out);
 }
 
 void kv_iter_close(struct kv_iter *it)
@@ -262,6 +266,8 @@ void kv_iter_close(struct kv_iter *it)
 	iter_close(it->merged);
 	range_set_free(it->ranges);
 	view_unref(it->view);
+	if (it->has_snapshot)
+		snapshots_release(it->txn->db->snapshots, it->snapshot);
 	kv_buf_free(&it->lower);
 	kv_buf_free(&it->upper);
 	kv_buf_free(&it->key);

@@ -3,7 +3,8 @@
  * The search of the waits-for graph. Only edges that matter for reachability are
  * followed: a waiter leads to the requests ahead of it up to the nearest
  * exclusive one, which leads on to all before; the front of the
- * queue leads to the holders. The list of owners still to be visited runs
+ * queue leads to the holders. Who waits for ranges, or with one, has a list of those
+ * in the way. The list of owners still to be visited runs
  * through the owners themselves, so a search allocates nothing and cannot fail.
  */
 #include "kvcore/engine/lock_graph.h"
@@ -21,7 +22,7 @@ static void visit(struct search *s, struct lock_owner *o)
 {
 	if (o == s->target)
 		s->found = true;
-	if (o->search == s->number || !o->waits_for)
+	if (o->search == s->number || (!o->waits_for && !o->waits_with))
 		return;
 	o->search = s->number;
 	o->search_next = s->todo;
@@ -32,6 +33,11 @@ static void visit_blockers(struct search *s, const struct lock_owner *o)
 {
 	const struct lock *l = o->waits_for;
 
+	if (o->waits_with) {
+		for (const struct lock_edge *e = o->waits_with->edges; e; e = e->waiter_next)
+			visit(s, e->blocker);
+		return;
+	}
 	for (struct lock_owner *q = o->queue_prev; q; q = q->queue_prev) {
 		visit(s, q); /* if both share: harmless, it waits for nobody else than @o */
 		if (q->want_mode == LOCK_EXCLUSIVE)

@@ -9,13 +9,12 @@
  *     requester, so a search from it at that moment, before the graph mutex is let
  *     go, finds every cycle, and finds none that is not there.
  *
- *   lock_acquire() -> held | queued --grant()--> held
+ *   lock_acquire() -> held | queued --grant()--> held -> ranges in the way? lock_range_pass()
  *                             |------ time-out, deadlock ------> gone
  */
 #include "kvcore/engine/lock_manager.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,23 +23,35 @@
 #include "kvcore/engine/lock_graph.h"
 #include "kvcore/os/os_env.h"
 
-#define SHARDS	    64U
-#define BUCKETS_MIN 16U
-#define NS_PER_MS   UINT64_C(1000000)
+#define NS_PER_MS UINT64_C(1000000)
 
-struct shard {
-	struct os_mutex mu;
-	struct lock **buckets; /* [mu] */
-	size_t bucket_count;   /* [mu] a power of two */
-	size_t lock_count;     /* [mu] */
-};
+/* ---- small parts --------------------------------------------------------- */
 
-struct lock_manager {
-	struct os_mutex graph; /* OS_RANK_LEAF */
-	uint64_t searches;     /* [graph] */
-	_Atomic uint64_t waits, deadlocks, timeouts;
-	struct shard shards[SHARDS];
-};
+static struct lock_shard *shard_of(struct lock_manager *lm, uint64_t hash)
+{
+	return &lm->shards[hash >> 58]; /* the low bits choose the bucket */
+}
+
+static struct held *held_take(struct lock_owner *o)
+{
+	struct held *h = o->free_held;
+
+	if (!h)
+		return calloc(1, sizeof(*h));
+	o->free_held = h->owner_next;
+	memset(h, 0, sizeof(*h));
+	return h;
+}
+
+static void held_give(struct lock_owner *o, struct held *h)
+{
+	if (h < o->room || h >= o->room + LOCK_INLINE_MAX) {
+		free(h);
+		return;
+	}
+	h->owner_next = o->free_held;
+	o->free_held = h;
+}
 
 /* ---- life --------------------------------------------------------------- */
 
@@ -57,21 +68,23 @@ int lock_manager_new(struct lock_manager **out)
 		free(lm);
 		return err;
 	}
-	for (; ready < SHARDS; ready++) {
-		struct shard *s = &lm->shards[ready];
+	for (; ready < LOCK_SHARDS; ready++) {
+		struct lock_shard *s = &lm->shards[ready];
 
-		s->buckets = calloc(BUCKETS_MIN, sizeof(struct lock *));
-		s->bucket_count = BUCKETS_MIN;
-		err = s->buckets ? os_mutex_init(&s->mu, OS_RANK_LOCK_MANAGER) : -ENOMEM;
+		err = lock_table_init(s);
 		if (err)
 			goto fail;
+		err = os_mutex_init(&s->mu, OS_RANK_LOCK_MANAGER);
+		if (err) {
+			lock_table_fini(s);
+			goto fail;
+		}
 	}
 	*out = lm;
 	return 0;
 fail:
-	free(lm->shards[ready].buckets);
 	while (ready--) {
-		free(lm->shards[ready].buckets);
+		lock_table_fini(&lm->shards[ready]);
 		os_mutex_fini(&lm->shards[ready].mu);
 	}
 	os_mutex_fini(&lm->graph);
@@ -83,9 +96,9 @@ void lock_manager_free(struct lock_manager *lm)
 {
 	if (!lm)
 		return;
-	for (unsigned i = 0; i < SHARDS; i++) {
-		KV_ASSERT(lm->shards[i].lock_count == 0);
-		free(lm->shards[i].buckets);
+	KV_ASSERT(!lock_ranges_in_use(lm));
+	for (unsigned i = 0; i < LOCK_SHARDS; i++) {
+		lock_table_fini(&lm->shards[i]);
 		os_mutex_fini(&lm->shards[i].mu);
 	}
 	os_mutex_fini(&lm->graph);
@@ -105,6 +118,8 @@ int lock_owner_new(struct lock_manager *lm, struct lock_owner **out)
 		return err;
 	}
 	o->lm = lm;
+	for (unsigned i = 0; i < LOCK_INLINE_MAX; i++)
+		held_give(o, &o->room[i]);
 	*out = o;
 	return 0;
 }
@@ -116,88 +131,6 @@ void lock_owner_free(struct lock_owner *o)
 	lock_release_all(o);
 	os_cond_fini(&o->granted);
 	free(o);
-}
-
-/* ---- the table of locks ------------------------------------------------- */
-
-static struct shard *shard_of(struct lock_manager *lm, uint64_t hash)
-{
-	return &lm->shards[hash >> 58]; /* the low bits choose the bucket */
-}
-
-static struct lock **bucket_of(const struct shard *s, uint64_t hash)
-{
-	return &s->buckets[hash & (s->bucket_count - 1)];
-}
-
-static struct lock *table_find(const struct shard *s, uint64_t hash, struct kv_slice ikey)
-{
-	struct lock *l = *bucket_of(s, hash);
-
-	while (l && (l->hash != hash || !slice_equal(kv_slice_of(l->key, l->key_len), ikey)))
-		l = l->next;
-	return l;
-}
-
-/* Without the memory the chains just get longer. */
-static void table_grow(struct shard *s) KV_REQUIRES(s->mu)
-{
-	struct shard grown = {.bucket_count = s->bucket_count * 2};
-
-	grown.buckets = calloc(grown.bucket_count, sizeof(struct lock *));
-	if (!grown.buckets)
-		return;
-	for (size_t i = 0; i < s->bucket_count; i++) {
-		struct lock *l = s->buckets[i];
-
-		while (l) {
-			struct lock *next = l->next;
-			struct lock **bucket = bucket_of(&grown, l->hash);
-
-			l->next = *bucket;
-			*bucket = l;
-			l = next;
-		}
-	}
-	free(s->buckets);
-	s->buckets = grown.buckets;
-	s->bucket_count = grown.bucket_count;
-}
-
-/* NULL when out of memory. */
-static struct lock *table_insert(struct shard *s, uint64_t hash, struct kv_slice ikey)
-	KV_REQUIRES(s->mu)
-{
-	struct lock *l = calloc(1, sizeof(*l) + ikey.len);
-	struct lock **bucket;
-
-	if (!l)
-		return NULL;
-	l->hash = hash;
-	l->key_len = ikey.len;
-	if (ikey.len)
-		memcpy(l->key, ikey.data, ikey.len);
-	if (s->lock_count >= s->bucket_count)
-		table_grow(s);
-	bucket = bucket_of(s, hash);
-	l->next = *bucket;
-	*bucket = l;
-	s->lock_count++;
-	return l;
-}
-
-/* Forget a lock that nobody holds or waits for. */
-static void table_reap(struct shard *s, struct lock *l) KV_REQUIRES(s->mu)
-{
-	struct lock **link = bucket_of(s, l->hash);
-
-	if (l->holders || l->queue_first)
-		return;
-	while (*link != l)
-		link = &(*link)->next;
-	*link = l->next;
-	s->lock_count--;
-	free(l);
 }
 
 /* ---- holders ------------------------------------------------------------ */
@@ -293,7 +226,7 @@ static void dequeue(struct lock_owner *o)
 }
 
 /* Give the lock to those at the front of the queue who can have it. */
-static void grant(struct lock *l)
+static void grant(struct lock_manager *lm, struct lock *l)
 {
 	struct lock_owner *o;
 
@@ -302,6 +235,8 @@ static void grant(struct lock *l)
 			return;
 		dequeue(o);
 		o->want->mode = o->want_mode;
+		if (!lock_ranges_in_use(lm))
+			o->want->shown = o->want_mode;
 		if (!o->upgrade)
 			holder_link(o->want);
 		os_cond_signal(&o->granted);
@@ -354,30 +289,25 @@ static int queue_up(struct lock_owner *o, struct held *h, enum lock_mode mode, b
 	return err;
 }
 
-/* Returns whether the request was granted in time; if not, it is still queued. */
-static bool wait_granted(struct lock_owner *o, unsigned timeout_ms)
+uint64_t lock_deadline(unsigned timeout_ms)
 {
-	struct lock_manager *lm = o->lm;
-	struct os_env *env = os_env_host(); /* the clock of condition variables */
-	uint64_t deadline = os_monotonic_ns(env) + timeout_ms * NS_PER_MS;
-	bool granted;
+	/* The clock of condition variables. */
+	return timeout_ms ? os_monotonic_ns(os_env_host()) + timeout_ms * NS_PER_MS : 0;
+}
 
-	os_mutex_lock(&lm->graph);
-	while (o->waits_for) {
-		uint64_t now = os_monotonic_ns(env);
+bool lock_wait(struct lock_owner *o, uint64_t deadline_ns)
+{
+	uint64_t now = os_monotonic_ns(os_env_host());
 
-		if (now >= deadline)
-			break;
-		(void)os_cond_timedwait(&o->granted, &lm->graph,
-					(deadline - now + NS_PER_MS - 1) / NS_PER_MS);
-	}
-	granted = !o->waits_for;
-	os_mutex_unlock(&lm->graph);
-	return granted;
+	if (now >= deadline_ns)
+		return false;
+	(void)os_cond_timedwait(&o->granted, &o->lm->graph,
+				(deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS);
+	return true;
 }
 
 /* Leave the queue after a time-out. Returns whether the grant came first after all. */
-static bool give_up(struct lock_owner *o, struct shard *s, struct lock *l)
+static bool give_up(struct lock_owner *o, struct lock_shard *s, struct lock *l)
 {
 	struct lock_manager *lm = o->lm;
 	bool granted;
@@ -387,33 +317,47 @@ static bool give_up(struct lock_owner *o, struct shard *s, struct lock *l)
 	granted = !o->waits_for;
 	if (!granted) {
 		dequeue(o);
-		grant(l); /* who waited only for this request */
+		grant(lm, l); /* who waited only for this request */
 	}
 	os_mutex_unlock(&lm->graph);
 	os_mutex_unlock(&s->mu);
 	return granted;
 }
 
+/* Wait in the queue. Return: 0 (granted), -KV_E_LOCK_TIMEOUT (it has left the queue). */
+static int wait_granted(struct lock_owner *o, struct lock_shard *s, struct lock *l,
+			uint64_t deadline_ns)
+{
+	bool granted;
+
+	os_mutex_lock(&o->lm->graph);
+	while (o->waits_for && lock_wait(o, deadline_ns))
+		;
+	granted = !o->waits_for;
+	os_mutex_unlock(&o->lm->graph);
+	return granted || give_up(o, s, l) ? 0 : -KV_E_LOCK_TIMEOUT;
+}
+
 /* Find or make the lock and the owner's hold on it. -KV_E_EXISTS: it has what it wants. */
-static int prepare(struct lock_owner *o, struct shard *s, uint64_t hash, struct kv_slice ikey,
+static int prepare(struct lock_owner *o, struct lock_shard *s, uint64_t hash, struct kv_slice ikey,
 		   enum lock_mode mode, struct held **out) KV_REQUIRES(s->mu)
 {
-	struct lock *l = table_find(s, hash, ikey);
+	struct lock *l = lock_table_find(s, hash, ikey);
 	struct held *h = l ? holder_find(l, o) : NULL;
 
 	if (h) {
-		if (mode == LOCK_SHARED || h->mode == LOCK_EXCLUSIVE)
+		if (h->mode >= mode)
 			return -KV_E_EXISTS;
 		*out = h;
 		return 0;
 	}
-	h = calloc(1, sizeof(*h));
+	h = held_take(o);
 	if (!h)
 		return -ENOMEM;
 	if (!l)
-		l = table_insert(s, hash, ikey);
+		l = lock_table_insert(s, hash, ikey);
 	if (!l) {
-		free(h);
+		held_give(o, h);
 		return -ENOMEM;
 	}
 	h->lock = l;
@@ -422,37 +366,87 @@ static int prepare(struct lock_owner *o, struct shard *s, uint64_t hash, struct 
 	return 0;
 }
 
-int lock_acquire(struct lock_owner *o, struct kv_slice ikey, enum lock_mode mode,
-		 unsigned timeout_ms)
+/* Let the hold go, or make it shared again, and see who can go on. */
+static void release(struct lock_manager *lm, struct held *h, enum lock_mode keep)
 {
-	struct lock_manager *lm = o->lm;
+	struct lock *l = h->lock;
+	struct lock_shard *s = shard_of(lm, l->hash);
+	bool queue;
+
+	os_mutex_lock(&s->mu);
+	queue = l->queue_first != NULL;
+	if (queue)
+		os_mutex_lock(&lm->graph);
+	h->mode = keep;
+	if (keep == LOCK_NONE)
+		holder_unlink(h);
+	if (queue) {
+		grant(lm, l);
+		os_mutex_unlock(&lm->graph);
+	} else {
+		lock_table_reap(lm, s, l);
+	}
+	os_mutex_unlock(&s->mu);
+}
+
+/* Take, or queue for, the lock. Under the shard's mutex. @queued: it must be waited for. */
+static int take_or_queue(struct lock_owner *o, struct held *h, enum lock_mode mode, bool upgrade,
+			 uint64_t *deadline_ns, unsigned timeout_ms)
+{
+	if (attempt(o->lm, h, mode, upgrade) == ATTEMPT_DONE) {
+		if (!lock_ranges_in_use(o->lm))
+			h->shown = mode;
+		return 0;
+	}
+	if (!timeout_ms)
+		return -KV_E_LOCK_TIMEOUT;
+	*deadline_ns = lock_deadline(timeout_ms);
+	return queue_up(o, h, mode, upgrade);
+}
+
+/* The lock is held but for ranges: on error it is as before. */
+static int pass_ranges(struct lock_owner *o, struct lock_shard *s, struct held *h, bool upgrade,
+		       uint64_t deadline_ns)
+{
+	int err = lock_range_pass(o, s, h, deadline_ns);
+
+	if (err)
+		release(o->lm, h, upgrade ? LOCK_SHARED : LOCK_NONE);
+	return err;
+}
+
+int lock_acquire(struct lock_owner *o, struct kv_slice ikey, enum lock_mode mode,
+		 unsigned timeout_ms, bool *had)
+{
 	uint64_t hash = hash_bytes(ikey, 0);
-	struct shard *s = shard_of(lm, hash);
+	struct lock_shard *s = shard_of(o->lm, hash);
 	struct held *h = NULL;
-	bool wait = false, upgrade = false;
+	bool upgrade = false;
+	uint64_t deadline_ns = 0;
 	int err;
 
 	os_mutex_lock(&s->mu);
 	err = prepare(o, s, hash, ikey, mode, &h);
-	if (err)
-		goto out;
-	upgrade = holder_find(h->lock, o) != NULL;
-	if (attempt(lm, h, mode, upgrade) == ATTEMPT_WAIT) {
-		wait = timeout_ms > 0;
-		err = wait ? queue_up(o, h, mode, upgrade) : -KV_E_LOCK_TIMEOUT;
+	if (!err) {
+		upgrade = h->mode != LOCK_NONE;
+		err = take_or_queue(o, h, mode, upgrade, &deadline_ns, timeout_ms);
 	}
-out:
 	os_mutex_unlock(&s->mu);
+	if (had)
+		*had = err == -KV_E_EXISTS;
 	if (err == -KV_E_EXISTS)
 		return 0;
-	if (!err && wait && !wait_granted(o, timeout_ms) && !give_up(o, s, h->lock))
-		err = -KV_E_LOCK_TIMEOUT;
+	if (!err && deadline_ns)
+		err = wait_granted(o, s, h->lock, deadline_ns);
+	if (!err && h->shown != mode)
+		err = pass_ranges(o, s, h, upgrade,
+				  deadline_ns ? deadline_ns : lock_deadline(timeout_ms));
 	if (err == -KV_E_LOCK_TIMEOUT)
-		atomic_fetch_add_explicit(&lm->timeouts, 1, memory_order_relaxed);
-	if (upgrade)
-		return err; /* NOLINT(clang-analyzer-unix.Malloc): h was held already */
+		atomic_fetch_add_explicit(&o->lm->timeouts, 1, memory_order_relaxed);
+	if (upgrade || !h)
+		return err;
 	if (err)
-		free(h);
+		held_give(o, h);
 	else
 		owner_append(o, h);
 	return err;
@@ -461,7 +455,7 @@ out:
 bool lock_holds(const struct lock_owner *o, struct kv_slice ikey, enum lock_mode mode)
 {
 	uint64_t hash = hash_bytes(ikey, 0);
-	struct shard *s = shard_of(o->lm, hash);
+	struct lock_shard *s = shard_of(o->lm, hash);
 	struct held *h = NULL;
 	struct lock *l;
 	bool holds;
@@ -469,34 +463,15 @@ bool lock_holds(const struct lock_owner *o, struct kv_slice ikey, enum lock_mode
 	if (!o->count)
 		return false;
 	os_mutex_lock(&s->mu);
-	l = table_find(s, hash, ikey);
+	l = lock_table_find(s, hash, ikey);
 	if (l)
 		h = holder_find(l, o);
-	holds = h && (mode == LOCK_SHARED || h->mode == LOCK_EXCLUSIVE);
+	holds = h && h->mode >= mode;
 	os_mutex_unlock(&s->mu);
 	return holds;
 }
 
-/* ---- releasing ---------------------------------------------------------- */
-
-static void release(struct lock_manager *lm, struct held *h)
-{
-	struct lock *l = h->lock;
-	struct shard *s = shard_of(lm, l->hash);
-
-	os_mutex_lock(&s->mu);
-	if (l->queue_first) {
-		os_mutex_lock(&lm->graph);
-		holder_unlink(h);
-		grant(l);
-		os_mutex_unlock(&lm->graph);
-	} else {
-		holder_unlink(h);
-		table_reap(s, l);
-	}
-	os_mutex_unlock(&s->mu);
-	free(h);
-}
+/* ---- all locks of an owner -------------------------------------------------------- */
 
 void lock_release_all(struct lock_owner *o)
 {
@@ -505,17 +480,33 @@ void lock_release_all(struct lock_owner *o)
 	while (h) {
 		struct held *next = h->owner_next;
 
-		release(o->lm, h);
+		release(o->lm, h, LOCK_NONE);
+		held_give(o, h);
 		h = next;
 	}
 	o->first = NULL;
 	o->last = NULL;
 	o->count = 0;
+	lock_range_release(o);
 }
 
 size_t lock_count(const struct lock_owner *o)
 {
-	return o->count;
+	return o->count + o->span_count;
+}
+
+int lock_each(const struct lock_owner *o,
+	      int (*fn)(void *ctx, enum lock_mode mode, struct kv_slice from, struct kv_slice to),
+	      void *ctx)
+{
+	int err = 0;
+
+	/* Only the owner's thread changes these while nothing is waited for. */
+	for (const struct held *h = o->first; h && !err; h = h->owner_next)
+		err = fn(ctx, h->mode, h->lock->node.from, kv_slice_of(NULL, 0));
+	for (const struct lock_span *s = o->spans; s && !err; s = s->next_held)
+		err = fn(ctx, s->mode, s->node.from, s->node.to);
+	return err;
 }
 
 void lock_manager_get_stat(struct lock_manager *lm, struct lock_stat *out)

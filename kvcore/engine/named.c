@@ -109,7 +109,7 @@ static int load_all(struct kv_db *db)
 	int err = kv_txn_begin(db, &ro, &txn);
 
 	if (!err)
-		err = db_iter_open_system(txn, &it);
+		err = db_iter_open_system(txn, NAME_TAG, &it);
 	if (err)
 		goto out;
 	for (err = kv_iter_first(it); !err; err = kv_iter_next(it)) {

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Transactions. Writes gather in a writeset; each takes its key's exclusive lock
- * and, once the transaction has a snapshot, checks that nobody committed a newer
- * version of the key since (first updater wins). Reads see the writeset over the
- * snapshot and take no lock.
- *
- * The snapshot of a read-write transaction is taken at its first read, so keys
- * that were locked before are read at their newest version: that is how short
- * transactions that know their keys avoid conflicts altogether.
+ * Transactions: begin, commit, abort, and what all writers share. Writes gather in
+ * a writeset; txn_access.c says when locks are taken and what is read.
  *
  * Locks are released as soon as the commit is visible, before its sync: whoever
  * reads it then commits behind it in the log, and the log is durable in order.
@@ -71,25 +65,15 @@ int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, st
 	return err;
 }
 
-int txn_write_delete_range(struct writeset *w, unsigned keyspace, struct kv_slice from,
-			   struct kv_slice to)
+int txn_range(struct txn_range *r, unsigned keyspace, struct kv_slice from, struct kv_slice to)
 {
-	uint8_t from_buf[IKEY_MAX];
-	uint8_t to_buf[IKEY_MAX];
-	struct kv_slice lower;
-	struct kv_slice upper;
-
 	if (keyspace == KEYSPACE_SYSTEM || keyspace > KV_KEYSPACE_MAX || from.len > KV_KEY_MAX ||
 	    to.len > KV_KEY_MAX)
 		return -KV_E_INVALID;
-	lower = ikey_make(from_buf, keyspace, from);
-	upper = to.len ? ikey_make(to_buf, keyspace, to)
-		       : ikey_make(to_buf, keyspace + 1, kv_slice_of(NULL, 0));
-	if (slice_compare(lower, upper) > 0)
-		return -KV_E_INVALID;
-	if (slice_equal(lower, upper))
-		return 0;
-	return writeset_delete_range(w, lower, upper);
+	r->from = ikey_make(r->from_buf, keyspace, from);
+	r->to = to.len ? ikey_make(r->to_buf, keyspace, to)
+		       : ikey_make(r->to_buf, keyspace + 1, kv_slice_of(NULL, 0));
+	return slice_compare(r->from, r->to) > 0 ? -KV_E_INVALID : 0;
 }
 
 static int write_commit(struct kv_db *db, struct writeset *w, unsigned flags,
@@ -138,13 +122,14 @@ int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struc
 
 /* ---- begin and end ------------------------------------------------------------- */
 
-static void txn_free(struct kv_txn *txn)
+void txn_free(struct kv_txn *txn)
 {
 	struct kv_db *db = txn->db;
 
 	KV_ASSERT(txn->iterators == 0);
 	writeset_free(txn->writes);
 	lock_owner_free(txn->locks);
+	readset_free(txn->reads);
 	if (txn->has_snapshot)
 		snapshots_release(db->snapshots, txn->snapshot);
 	free(txn);
@@ -165,6 +150,17 @@ static int begin_readonly(struct kv_txn *txn, const struct kv_snapshot *snapshot
 	return 0;
 }
 
+static int begin_readwrite(struct kv_txn *txn)
+{
+	int err = txn_writeset_new(txn->db, &txn->writes);
+
+	if (!err)
+		err = lock_owner_new(txn->db->locks, &txn->locks);
+	if (!err && txn->optimistic)
+		err = readset_new(&txn->reads);
+	return err;
+}
+
 int kv_txn_begin(struct kv_db *db, const struct kv_txn_options *options, struct kv_txn **out)
 {
 	static const struct kv_txn_options defaults;
@@ -173,23 +169,20 @@ int kv_txn_begin(struct kv_db *db, const struct kv_txn_options *options, struct 
 
 	if (!options)
 		options = &defaults;
-	if (options->flags & ~(unsigned)KV_TXN_RDONLY)
+	if (options->flags & ~(unsigned)(KV_TXN_RDONLY | KV_TXN_OPTIMISTIC) ||
+	    (unsigned)options->isolation > KV_ISOLATION_SERIALIZABLE)
 		return -KV_E_INVALID;
 	txn = calloc(1, sizeof(*txn));
 	if (!txn)
 		return -ENOMEM;
 	txn->db = db;
 	txn->readonly = (options->flags & KV_TXN_RDONLY) || options->snapshot || db->readonly;
+	txn->serializable = !txn->readonly && options->isolation == KV_ISOLATION_SERIALIZABLE;
+	txn->optimistic = !txn->readonly && (options->flags & KV_TXN_OPTIMISTIC);
 	txn->lock_timeout_ms =
 		options->lock_timeout_ms ? options->lock_timeout_ms : db->options.lock_timeout_ms;
 	atomic_fetch_add(&db->handles, 1);
-	if (txn->readonly) {
-		err = begin_readonly(txn, options->snapshot);
-	} else {
-		err = txn_writeset_new(db, &txn->writes);
-		if (!err)
-			err = lock_owner_new(db->locks, &txn->locks);
-	}
+	err = txn->readonly ? begin_readonly(txn, options->snapshot) : begin_readwrite(txn);
 	if (err) {
 		txn_free(txn);
 		return err;
@@ -206,7 +199,10 @@ int kv_txn_commit(struct kv_txn *txn, unsigned flags, kv_seq *seq)
 		if (seq)
 			*seq = 0;
 	} else {
-		err = txn_write_commit(txn->db, txn->writes, flags, txn->locks, seq);
+		if (txn->optimistic)
+			err = validate_txn(txn);
+		if (!err)
+			err = txn_write_commit(txn->db, txn->writes, flags, txn->locks, seq);
 	}
 	txn_free(txn);
 	return err;
@@ -218,161 +214,4 @@ void kv_txn_abort(struct kv_txn *txn)
 		return;
 	COUNT(txn->db, aborts, txn->readonly ? 0 : 1);
 	txn_free(txn);
-}
-
-/* ---- reads ------------------------------------------------------------------------ */
-
-int txn_ensure_snapshot(struct kv_txn *txn)
-{
-	int err;
-
-	if (txn->has_snapshot)
-		return 0;
-	err = snapshots_acquire(txn->db->snapshots, &txn->snapshot);
-	if (!err)
-		txn->has_snapshot = true;
-	return err;
-}
-
-/* What the transaction itself wrote: 0, -KV_E_NOTFOUND (deleted), or 1 (says nothing). */
-static int read_own(struct kv_txn *txn, struct kv_slice ikey, struct kv_buf *value)
-{
-	struct value_ref ref;
-	enum entry_kind kind;
-	struct view_pin pin;
-	struct kv_slice own;
-	int err;
-
-	if (!txn->writes || writeset_empty(txn->writes))
-		return 1;
-	err = writeset_get(txn->writes, ikey, &kind, &own);
-	if (err)
-		return err == -KV_E_NOTFOUND ? 1 : err;
-	if (kind == ENTRY_DELETE)
-		return -KV_E_NOTFOUND;
-	if (!value)
-		return 0;
-	if (kind == ENTRY_PUT)
-		return buf_assign(value, own);
-	err = value_ref_decode(own, &ref);
-	if (err)
-		return err;
-	pin = view_pin(txn->db);
-	err = values_get(txn->db->values, pin.view->version, &ref, value);
-	(void)view_unpin(txn->db, &pin);
-	return err;
-}
-
-static int read_key(struct kv_txn *txn, struct kv_slice ikey, struct kv_buf *value)
-{
-	int err = txn_ensure_snapshot(txn);
-
-	if (err)
-		return err;
-	err = read_own(txn, ikey, value);
-	if (err <= 0)
-		return err;
-	return view_read(txn->db, ikey, txn->snapshot, value);
-}
-
-int kv_txn_get(struct kv_txn *txn, unsigned keyspace, struct kv_slice key, struct kv_buf *value)
-{
-	uint8_t buf[IKEY_MAX];
-	struct kv_slice ikey;
-	int err = txn_ikey(buf, keyspace, key, &ikey);
-
-	return err ? err : read_key(txn, ikey, value);
-}
-
-/* ---- locks and writes ---------------------------------------------------------------- */
-
-static int check_conflict(struct kv_txn *txn, struct kv_slice ikey)
-{
-	bool changed = false;
-	struct view_pin pin;
-	int err;
-
-	if (!txn->has_snapshot || txn->snapshot == snapshots_visible(txn->db->snapshots))
-		return 0;
-	pin = view_pin(txn->db);
-	err = view_changed_after(pin.view, ikey, txn->snapshot, &changed);
-	(void)view_unpin(txn->db, &pin);
-	if (!err && changed) {
-		COUNT(txn->db, conflicts, 1);
-		err = -KV_E_CONFLICT;
-	}
-	return err;
-}
-
-static int lock_key(struct kv_txn *txn, struct kv_slice ikey)
-{
-	int err;
-
-	if (txn->readonly)
-		return -KV_E_READONLY;
-	if (lock_holds(txn->locks, ikey, LOCK_EXCLUSIVE))
-		return 0;
-	err = lock_acquire(txn->locks, ikey, LOCK_EXCLUSIVE, txn->lock_timeout_ms);
-	return err ? err : check_conflict(txn, ikey);
-}
-
-int kv_txn_lock(struct kv_txn *txn, unsigned keyspace, struct kv_slice key)
-{
-	uint8_t buf[IKEY_MAX];
-	struct kv_slice ikey;
-	int err = txn_ikey(buf, keyspace, key, &ikey);
-
-	return err ? err : lock_key(txn, ikey);
-}
-
-int kv_txn_get_for_update(struct kv_txn *txn, unsigned keyspace, struct kv_slice key,
-			  struct kv_buf *value)
-{
-	uint8_t buf[IKEY_MAX];
-	struct kv_slice ikey;
-	int err = txn_ikey(buf, keyspace, key, &ikey);
-
-	if (!err)
-		err = lock_key(txn, ikey);
-	return err ? err : read_key(txn, ikey, value);
-}
-
-int kv_txn_put(struct kv_txn *txn, unsigned keyspace, struct kv_slice key, struct kv_slice value)
-{
-	uint8_t buf[IKEY_MAX];
-	struct kv_slice ikey;
-	int err = txn_ikey(buf, keyspace, key, &ikey);
-
-	if (!err)
-		err = lock_key(txn, ikey);
-	return err ? err : txn_write_put(txn->db, txn->writes, ikey, value);
-}
-
-int kv_txn_delete(struct kv_txn *txn, unsigned keyspace, struct kv_slice key)
-{
-	uint8_t buf[IKEY_MAX];
-	struct kv_slice ikey;
-	int err = txn_ikey(buf, keyspace, key, &ikey);
-
-	if (!err)
-		err = lock_key(txn, ikey);
-	return err ? err : writeset_put(txn->writes, ikey, ENTRY_DELETE, kv_slice_of(NULL, 0));
-}
-
-int kv_txn_delete_range(struct kv_txn *txn, unsigned keyspace, struct kv_slice from,
-			struct kv_slice to)
-{
-	if (txn->readonly)
-		return -KV_E_READONLY;
-	return txn_write_delete_range(txn->writes, keyspace, from, to);
-}
-
-int kv_txn_savepoint(struct kv_txn *txn, unsigned *out)
-{
-	return txn->readonly ? -KV_E_READONLY : writeset_savepoint(txn->writes, out);
-}
-
-int kv_txn_rollback_to(struct kv_txn *txn, unsigned savepoint)
-{
-	return txn->readonly ? -KV_E_READONLY : writeset_rollback_to(txn->writes, savepoint);
 }

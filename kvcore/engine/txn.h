@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A transaction's inside, shared by txn.c, batch.c and db_iter.c.
+ * A transaction's inside, shared by txn*.c, batch.c, validate.c, prepared.c and db_iter.c.
  */
 #ifndef KVCORE_ENGINE_TXN_H
 #define KVCORE_ENGINE_TXN_H
 
 #include "kvcore/engine/db.h"
+#include "kvcore/engine/readset.h"
 #include "kvcore/engine/writeset.h"
 
 struct kv_txn {
 	struct kv_db *db;
 	bool readonly;
-	bool has_snapshot; /* @snapshot is registered */
+	bool serializable;
+	bool optimistic;   /* takes its locks at commit */
+	bool has_snapshot; /* @snapshot is registered; never of a serializable one with locks */
 	kv_seq snapshot;
 	unsigned lock_timeout_ms;
 	struct writeset *writes;  /* NULL if readonly */
 	struct lock_owner *locks; /* NULL if readonly */
+	struct readset *reads;	  /* what is to be validated; NULL unless optimistic */
 	unsigned iterators;	  /* open ones */
 };
 
@@ -26,22 +30,44 @@ struct kv_snapshot {
 
 /* Take the snapshot if there is none yet. */
 int txn_ensure_snapshot(struct kv_txn *txn) KV_MUST_CHECK;
+/*
+ * A scan of [from, to) is about to begin: lock the range or remember it, as the
+ * transaction's mode asks for. @seq: receives what the scan reads as of; if the
+ * transaction has no snapshot of its own, to be given to snapshots_release() after it.
+ */
+int txn_begin_scan(struct kv_txn *txn, struct kv_slice from, struct kv_slice to, kv_seq *seq)
+	KV_MUST_CHECK;
 /* The ikey of a user's key; -KV_E_INVALID outside the limits. @buf has room for IKEY_MAX. */
 int txn_ikey(uint8_t *buf, unsigned keyspace, struct kv_slice key, struct kv_slice *out)
+	KV_MUST_CHECK;
+struct txn_range {
+	struct kv_slice from, to; /* ikeys, in the buffers */
+	uint8_t from_buf[IKEY_MAX], to_buf[IKEY_MAX];
+};
+/* The ikeys of a range; empty bounds become the keyspace's ends. -KV_E_INVALID: from > to. */
+int txn_range(struct txn_range *r, unsigned keyspace, struct kv_slice from, struct kv_slice to)
 	KV_MUST_CHECK;
 /* Add a put, large values going to their segment first. */
 int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, struct kv_slice value)
 	KV_MUST_CHECK;
-/* Range of ikeys; empty bounds become the keyspace's ends. Return: 0, -KV_E_INVALID. */
-int txn_write_delete_range(struct writeset *w, unsigned keyspace, struct kv_slice from,
-			   struct kv_slice to) KV_MUST_CHECK;
 int txn_writeset_new(struct kv_db *db, struct writeset **out) KV_MUST_CHECK;
 /* Commit a writeset and, if asked for, wait for its sync. @locks (may be NULL) are released as
  * soon as the commit is visible. */
 int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struct lock_owner *locks,
 		     kv_seq *seq) KV_MUST_CHECK;
 
-/* Iterate over the engine's own keyspace. */
-int db_iter_open_system(struct kv_txn *txn, struct kv_iter **out) KV_MUST_CHECK;
+/* Release a transaction that was neither committed nor counted as aborted. */
+void txn_free(struct kv_txn *txn);
+
+/*
+ * validate.c: an optimistic transaction's last step. Locks what it writes and read, in
+ * order, and checks that none of it was changed after its snapshot. On success nobody
+ * else can commit a change of it until the locks are released.
+ * Return: 0, -KV_E_CONFLICT, -KV_E_DEADLOCK, -KV_E_LOCK_TIMEOUT, -ENOMEM, ...
+ */
+int validate_txn(struct kv_txn *txn) KV_MUST_CHECK;
+
+/* Iterate over the engine's own keyspace, over the keys that begin with @tag. */
+int db_iter_open_system(struct kv_txn *txn, char tag, struct kv_iter **out) KV_MUST_CHECK;
 
 #endif

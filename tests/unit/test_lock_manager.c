@@ -54,7 +54,7 @@ static void wait_until_waiting(uint64_t waits)
 
 static int try_lock(struct lock_owner *o, const char *key, enum lock_mode mode)
 {
-	return lock_acquire(o, test_str(key), mode, 0);
+	return lock_acquire(o, test_str(key), mode, 0, NULL);
 }
 
 /* ---- one thread ----------------------------------------------------------- */
@@ -109,14 +109,14 @@ START_TEST(test_many_locks_of_one_owner_are_all_released)
 	for (unsigned round = 0; round < 2; round++) {
 		for (uint32_t i = 0; i < 20000; i++) {
 			be32_put(key, i);
-			if (lock_acquire(a, kv_slice_of(key, 4), LOCK_EXCLUSIVE, 0))
+			if (lock_acquire(a, kv_slice_of(key, 4), LOCK_EXCLUSIVE, 0, NULL))
 				ck_abort_msg("lock %u", i);
 		}
 		ck_assert_uint_eq(lock_count(a), 20000);
 		be32_put(key, 19999);
 		ck_assert(lock_holds(a, kv_slice_of(key, 4), LOCK_EXCLUSIVE));
 		lock_release_all(a);
-		ck_assert_int_eq(lock_acquire(b, kv_slice_of(key, 4), LOCK_EXCLUSIVE, 0), 0);
+		ck_assert_int_eq(lock_acquire(b, kv_slice_of(key, 4), LOCK_EXCLUSIVE, 0, NULL), 0);
 		lock_release_all(b);
 	}
 	lock_owner_free(a);
@@ -141,7 +141,7 @@ static void request_run(void *arg)
 {
 	struct request *r = arg;
 
-	r->result = lock_acquire(r->o, test_str(r->key), r->mode, r->timeout_ms);
+	r->result = lock_acquire(r->o, test_str(r->key), r->mode, r->timeout_ms, NULL);
 	if (r->ticket)
 		r->order = atomic_fetch_add(r->ticket, 1);
 	if (r->ticket && !r->result)
@@ -265,7 +265,8 @@ START_TEST(test_the_request_that_closes_a_cycle_fails_at_once_and_keeps_its_lock
 					.timeout_ms = LONG_MS};
 		request_start(&r[i]);
 	}
-	ck_assert_int_eq(lock_acquire(o[3], test_str("k0"), LOCK_SHARED, LONG_MS), -KV_E_DEADLOCK);
+	ck_assert_int_eq(lock_acquire(o[3], test_str("k0"), LOCK_SHARED, LONG_MS, NULL),
+			 -KV_E_DEADLOCK);
 	ck_assert(lock_holds(o[3], test_str("k3"), LOCK_EXCLUSIVE));
 	ck_assert_uint_eq(stat_now().deadlocks, 1);
 	lock_release_all(o[3]);
@@ -286,7 +287,8 @@ START_TEST(test_two_upgrades_of_one_lock_are_a_deadlock)
 	ck_assert_int_eq(try_lock(a, "k", LOCK_SHARED), 0);
 	ck_assert_int_eq(try_lock(b, "k", LOCK_SHARED), 0);
 	request_start(&r);
-	ck_assert_int_eq(lock_acquire(b, test_str("k"), LOCK_EXCLUSIVE, LONG_MS), -KV_E_DEADLOCK);
+	ck_assert_int_eq(lock_acquire(b, test_str("k"), LOCK_EXCLUSIVE, LONG_MS, NULL),
+			 -KV_E_DEADLOCK);
 	ck_assert(lock_holds(b, test_str("k"), LOCK_SHARED));
 	lock_release_all(b);
 	ck_assert_int_eq(request_join(&r), 0);
@@ -307,7 +309,8 @@ START_TEST(test_waiting_behind_a_waiter_counts_as_waiting_for_it)
 	request_start(&bk);
 	request_start(&ck);
 	/* a -> c (y) -> b (queue of k) -> a (k) */
-	ck_assert_int_eq(lock_acquire(a, test_str("y"), LOCK_EXCLUSIVE, LONG_MS), -KV_E_DEADLOCK);
+	ck_assert_int_eq(lock_acquire(a, test_str("y"), LOCK_EXCLUSIVE, LONG_MS, NULL),
+			 -KV_E_DEADLOCK);
 	lock_release_all(a);
 	ck_assert_int_eq(request_join(&bk), 0);
 	lock_release_all(b);
@@ -342,9 +345,9 @@ static int bank_lock(const struct bank *b, struct lock_owner *o, unsigned accoun
 
 	be32_put(key, account);
 	if (b->upgrades || !exclusive)
-		err = lock_acquire(o, ikey, LOCK_SHARED, b->timeout_ms);
+		err = lock_acquire(o, ikey, LOCK_SHARED, b->timeout_ms, NULL);
 	if (!err && exclusive)
-		err = lock_acquire(o, ikey, LOCK_EXCLUSIVE, b->timeout_ms);
+		err = lock_acquire(o, ikey, LOCK_EXCLUSIVE, b->timeout_ms, NULL);
 	return err;
 }
 
@@ -474,7 +477,7 @@ static void stream_run(void *arg)
 	if (lock_owner_new(manager, &o))
 		abort();
 	while (!atomic_load(&s->stop)) {
-		if (lock_acquire(o, test_str("k"), LOCK_SHARED, LONG_MS))
+		if (lock_acquire(o, test_str("k"), LOCK_SHARED, LONG_MS, NULL))
 			abort();
 		atomic_fetch_add(&s->rounds, 1);
 		lock_release_all(o);
@@ -493,7 +496,7 @@ START_TEST(test_a_stream_of_sharers_does_not_starve_an_exclusive_request)
 	while (atomic_load(&s.rounds) < 100)
 		;
 	for (unsigned i = 0; i < 50; i++) {
-		ck_assert_int_eq(lock_acquire(x, test_str("k"), LOCK_EXCLUSIVE, LONG_MS), 0);
+		ck_assert_int_eq(lock_acquire(x, test_str("k"), LOCK_EXCLUSIVE, LONG_MS, NULL), 0);
 		lock_release_all(x);
 	}
 	atomic_store(&s.stop, true);

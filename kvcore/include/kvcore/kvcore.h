@@ -3,7 +3,7 @@
  * kvcore: a transactional key-value engine in one file or block device.
  *
  * Ordered byte keys and values in numbered keyspaces; MVCC transactions with
- * snapshot isolation over a write-ahead-logged LSM tree of B+-trees.
+ * snapshot or serializable isolation over a write-ahead-logged LSM tree of B+-trees.
  *
  * Every function that can fail returns 0 or a negative code (kv_types.h).
  * Outputs are untouched on error. Slices are borrowed for the call; buffers
@@ -65,7 +65,7 @@ struct kv_options {
 	size_t memtable_bytes;	     /* a memtable is flushed at this size; 0: cache_bytes / 8,
 				      * at most 64 MiB */
 	unsigned commit_interval_ms; /* an unsynced commit is durable after this; 0: 1000 */
-	unsigned lock_timeout_ms;    /* longest wait for a key lock; 0: 10000 */
+	unsigned lock_timeout_ms;    /* longest wait for a lock; 0: 10000 */
 	unsigned wait_ms;	     /* how long to wait for another process to close the volume */
 	unsigned compaction_threads; /* at most 16; a large step is divided among idle ones; 0: 1 */
 	size_t large_value_bytes;    /* values of at least this are stored outside the tree;
@@ -112,43 +112,68 @@ KV_API int kv_sync(struct kv_db *db) KV_MUST_CHECK;
 
 enum kv_txn_flags {
 	KV_TXN_RDONLY = 1U << 0, /* reads one snapshot, takes no lock; writes are refused */
+	/* No lock before the commit, which checks that what was read or written has not changed. */
+	KV_TXN_OPTIMISTIC = 1U << 1,
+};
+
+enum kv_isolation {
+	KV_ISOLATION_SNAPSHOT,	   /* first updater wins; write skew is possible */
+	KV_ISOLATION_SERIALIZABLE, /* as if one after the other, in the order of commit */
 };
 
 /**
- * struct kv_txn_options - all zero is a read-write transaction
+ * struct kv_txn_options - all zero is a read-write transaction at snapshot level with locks
  */
 struct kv_txn_options {
 	unsigned flags;			    /* KV_TXN_* */
+	enum kv_isolation isolation;	    /* the same for KV_TXN_RDONLY, which is serializable */
 	const struct kv_snapshot *snapshot; /* read as of this; implies KV_TXN_RDONLY */
-	unsigned lock_timeout_ms;	    /* 0: the database's */
+	unsigned lock_timeout_ms;	    /* for each lock; 0: the database's */
 };
 
 /**
  * kv_txn_begin() - start a transaction
  * @db:      open database
  * @options: NULL for the defaults; copied
- * @out:     ended by kv_txn_commit() or kv_txn_abort()
+ * @out:     ended by kv_txn_commit(), kv_txn_abort() or kv_txn_prepare()
  *
- * Isolation is snapshot isolation, first updater wins. The snapshot of a
- * read-only transaction is taken here; that of a read-write one at its first
- * read. Keys locked before the first read are therefore read at their newest
- * version and cannot conflict.
+ * Snapshot isolation: reads see one snapshot and lock nothing. That of a read-only
+ * transaction is taken here; that of a read-write one at its first read. Keys locked
+ * before the first read are therefore read at their newest version and cannot
+ * conflict. Of two that write the same key, the second gets -KV_E_CONFLICT (Berenson et
+ * al., A Critique of ANSI SQL Isolation Levels, 1995).
+ *
+ * Serializable: strict two-phase locking. A read locks its key, shared; an iterator
+ * locks its whole range when it is opened, whatever it then returns; reads see
+ * the newest committed version. Nothing conflicts, but waiting may be a deadlock: then
+ * the request that would have closed the cycle fails with -KV_E_DEADLOCK, and its
+ * transaction should be aborted and done again. Writers of any level respect these locks, so
+ * nothing that was read changes before the end.
+ *
+ * KV_TXN_OPTIMISTIC, with either: reads see one snapshot, nothing is locked and
+ * nobody waits, until the commit locks all at once in order and compares. It fails with
+ * -KV_E_CONFLICT if after the snapshot was taken somebody changed, at snapshot
+ * level, a key that is written or was read for update or share; serializable, any key or range
+ * that was read. Up to 4 MiB are spent on remembering reads; beyond that
+ * neighbouring ones are remembered as one range, which may find conflicts that are none.
  *
  * Thread safety: one thread at a time per transaction; any number of
  * transactions.
+ * Return: 0, -KV_E_INVALID (unknown flags or level).
  */
 KV_API int kv_txn_begin(struct kv_db *db, const struct kv_txn_options *options, struct kv_txn **out)
 	KV_MUST_CHECK;
 
 /**
- * kv_txn_get() - read one key as of the transaction's snapshot
+ * kv_txn_get() - read one key, as the transaction's isolation says
  * @txn:      open transaction; its own uncommitted writes are visible
  * @keyspace: 1 to KV_KEYSPACE_MAX
  * @key:      1 to KV_KEY_MAX bytes, may contain NUL; borrowed for the call
  * @value:    receives a copy (its former content is lost, also on error; its memory is reused);
  *            freed by the caller with kv_buf_free(); NULL only asks whether the key is there
  *
- * Return: 0, -KV_E_NOTFOUND, -KV_E_INVALID.
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_INVALID; serializable with locks also -KV_E_DEADLOCK,
+ * -KV_E_LOCK_TIMEOUT, after which the transaction may go on or be aborted.
  */
 KV_API int kv_txn_get(struct kv_txn *txn, unsigned keyspace, struct kv_slice key,
 		      struct kv_buf *value) KV_MUST_CHECK;
@@ -157,10 +182,11 @@ KV_API int kv_txn_get(struct kv_txn *txn, unsigned keyspace, struct kv_slice key
  * kv_txn_lock() - lock one key exclusively until the transaction ends
  *
  * Reads nothing and takes no snapshot. If the transaction already has a
- * snapshot and the key changed after it, -KV_E_CONFLICT.
+ * snapshot and the key changed after it, -KV_E_CONFLICT. An optimistic transaction
+ * locks nothing: it takes its snapshot, and its commit validates the key.
  *
  * Return: 0, -KV_E_CONFLICT, -KV_E_DEADLOCK, -KV_E_LOCK_TIMEOUT,
- * -KV_E_INVALID. After an error the transaction may go on or be aborted.
+ * -KV_E_READONLY, -KV_E_INVALID. After an error the transaction may go on or be aborted.
  */
 KV_API int kv_txn_lock(struct kv_txn *txn, unsigned keyspace, struct kv_slice key) KV_MUST_CHECK;
 
@@ -173,6 +199,18 @@ KV_API int kv_txn_lock(struct kv_txn *txn, unsigned keyspace, struct kv_slice ke
  */
 KV_API int kv_txn_get_for_update(struct kv_txn *txn, unsigned keyspace, struct kv_slice key,
 				 struct kv_buf *value) KV_MUST_CHECK;
+
+/**
+ * kv_txn_get_for_share() - as kv_txn_get_for_update() with a shared lock
+ *
+ * Others may read the key for share too, nobody may change it before the end. At snapshot
+ * level this is how a read that a write depends on is kept from write skew.
+ * Two that share a key and both go on to write it are a deadlock.
+ *
+ * Return: as kv_txn_get_for_update().
+ */
+KV_API int kv_txn_get_for_share(struct kv_txn *txn, unsigned keyspace, struct kv_slice key,
+				struct kv_buf *value) KV_MUST_CHECK;
 
 /**
  * kv_txn_put() - set a key; takes its lock
@@ -195,11 +233,11 @@ KV_API int kv_txn_delete(struct kv_txn *txn, unsigned keyspace, struct kv_slice 
  * @from: first key of the range; empty: from the keyspace's first key
  * @to:   first key after it; empty: to the keyspace's end
  *
- * One record, whatever the number of keys. It takes no key locks: a write of
- * another transaction into the range that commits before this one is removed
- * by it, one that commits after it stays.
+ * One record, whatever the number of keys. The whole range is locked exclusively (by an
+ * optimistic transaction at its commit). It is a blind write: at snapshot level a
+ * change in the range that was committed after the snapshot is no conflict but removed.
  *
- * Return: 0, -KV_E_INVALID (from > to).
+ * Return: 0, -KV_E_DEADLOCK, -KV_E_LOCK_TIMEOUT, -KV_E_INVALID (from > to).
  */
 KV_API int kv_txn_delete_range(struct kv_txn *txn, unsigned keyspace, struct kv_slice from,
 			       struct kv_slice to) KV_MUST_CHECK;
@@ -236,7 +274,9 @@ enum kv_commit_flags {
  * KV_COMMIT_SYNC also the loss of power.
  *
  * Return: 0, -KV_E_TOO_BIG (the writes do not fit the log, see
- * kv_db_info.txn_max_bytes), -KV_E_UNKNOWN_OUTCOME (the commit is visible but its sync failed).
+ * kv_db_info.txn_max_bytes), -KV_E_UNKNOWN_OUTCOME (the commit is visible but its sync failed);
+ * optimistic ones also -KV_E_CONFLICT, -KV_E_DEADLOCK, -KV_E_LOCK_TIMEOUT. After any error but
+ * -KV_E_UNKNOWN_OUTCOME nothing was written.
  */
 KV_API int kv_txn_commit(struct kv_txn *txn, unsigned flags, kv_seq *seq) KV_MUST_CHECK;
 
@@ -272,7 +312,7 @@ KV_API int kv_batch_delete(struct kv_batch *batch, unsigned keyspace, struct kv_
 KV_API int kv_batch_delete_range(struct kv_batch *batch, unsigned keyspace, struct kv_slice from,
 				 struct kv_slice to) KV_MUST_CHECK;
 /**
- * kv_batch_write() - commit a batch, waiting for key locks held by transactions
+ * kv_batch_write() - commit a batch, waiting for locks held by transactions
  * @batch: emptied on success, for reuse
  *
  * Return: 0, -KV_E_LOCK_TIMEOUT, -KV_E_DEADLOCK, -KV_E_TOO_BIG, -KV_E_UNKNOWN_OUTCOME.
@@ -300,7 +340,11 @@ struct kv_range {
  * @range: NULL for the whole keyspace; copied
  * @out:   not positioned; closed with kv_iter_close()
  *
+ * A serializable transaction locks the range here, or remembers it for its validation, so
+ * narrow bounds keep it out of others' way.
+ *
  * Thread safety: that of the transaction.
+ * Return: 0, -KV_E_INVALID; serializable with locks also -KV_E_DEADLOCK, -KV_E_LOCK_TIMEOUT.
  */
 KV_API int kv_iter_open(struct kv_txn *txn, unsigned keyspace, const struct kv_range *range,
 			struct kv_iter **out) KV_MUST_CHECK;

@@ -17,6 +17,7 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/logmsg.h"
 #include "kvcore/engine/manifest_store.h"
+#include "kvcore/engine/prepared.h"
 
 #define CACHE_DEFAULT	   (128U * 1024 * 1024)
 #define CACHE_MIN	   (8U * 1024 * 1024)
@@ -253,6 +254,8 @@ static int open_all(struct kv_db *db, const char *path)
 		err = open_log(db, &ml);
 	if (!err)
 		err = named_load(db);
+	if (!err)
+		err = prepared_load(db);
 	if (err)
 		goto out;
 	snapshots_keep_all(db->snapshots, false);
@@ -269,6 +272,7 @@ static int db_free(struct kv_db *db)
 {
 	int err = 0;
 
+	prepared_free(db);
 	named_free(db);
 	while (db->frozen_count)
 		memtable_unref(db->frozen[--db->frozen_count].memtable);
@@ -359,6 +363,7 @@ int kv_close(struct kv_db *db)
 	if (!db)
 		return 0;
 	KV_ASSERT(atomic_load(&db->handles) == 0);
+	prepared_free(db); /* what they hold of large values is not the log's yet */
 	if (!db->readonly) {
 		err = close_clean(db);
 		if (err && !wal_poisoned(db->wal)) {

@@ -98,6 +98,7 @@ struct kv_db {
 	struct commit_queue *commits;
 	struct background *background; /* NULL if readonly */
 	struct named *named;
+	struct prepared *prepared; /* prepared.c */
 
 	struct os_mutex mu;			 /* OS_RANK_DB */
 	struct os_cond changed;			 /* any of the following */

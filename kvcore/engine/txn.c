@@ -199,7 +199,7 @@ int kv_txn_commit(struct kv_txn *txn, unsigned flags, kv_seq *seq)
 		if (seq)
 			*seq = 0;
 	} else {
-		if (txn->optimistic)
+		if (txn->optimistic && !writeset_empty(txn->writes))
 			err = validate_txn(txn);
 		if (!err)
 			err = txn_write_commit(txn->db, txn->writes, flags, txn->locks, seq);

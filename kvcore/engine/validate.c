@@ -9,7 +9,8 @@
  *
  * Snapshot isolation compares the keys written (first committer wins) and those
  * read for update; serializable compares all that was read, and not what was only written.
- * Who writes nothing has read one snapshot and needs no validation.
+ * Who writes nothing has read one snapshot and needs no validation, unless it is
+ * prepared: then what it has read must stay until it is resolved.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -204,13 +205,12 @@ int validate_txn(struct kv_txn *txn)
 	struct items s = {.compare_writes = !txn->serializable};
 	int err;
 
-	if (writeset_empty(txn->writes))
-		return 0;
 	err = writeset_each(txn->writes, add_write, &s);
 	if (!err)
 		err = readset_each(txn->reads, add_read, &s);
 	if (!err) {
-		qsort(s.list, s.count, sizeof(*s.list), compare_items);
+		if (s.count)
+			qsort(s.list, s.count, sizeof(*s.list), compare_items);
 		err = lock_items(txn, &s);
 	}
 	if (!err)

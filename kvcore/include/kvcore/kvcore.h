@@ -39,6 +39,7 @@ extern "C" {
 #define KV_VALUE_MAX	     (64U * 1024 * 1024) /* a value has 0 to this many bytes */
 #define KV_KEYSPACE_MAX	     65534U		 /* keyspaces are 1 to this; 0 is the engine's */
 #define KV_SNAPSHOT_NAME_MAX 255U		 /* bytes of a snapshot's name */
+#define KV_GID_MAX	     128U		 /* bytes of a prepared transaction's name */
 #define KV_LABEL_MAX	     64U		 /* bytes of a volume's label */
 #define KV_UUID_LEN	     16U
 
@@ -285,6 +286,62 @@ KV_API int kv_txn_commit(struct kv_txn *txn, unsigned flags, kv_seq *seq) KV_MUS
  * @txn: released; NULL is allowed
  */
 KV_API void kv_txn_abort(struct kv_txn *txn);
+
+/* ---- two-phase commit: the participant ----------------------------------- */
+
+/**
+ * kv_txn_prepare() - make a transaction's outcome the coordinator's to decide
+ * @txn: no iterator open; released whatever the result
+ * @gid: its name from now on, 1 to KV_GID_MAX bytes, any; unique in the database
+ *
+ * On return its writes and all its locks, those of reads too, are durable: it
+ * survives closing and crashes and is there, its locks held, when the database is open
+ * again, until kv_prepared_commit() or kv_prepared_abort(). Its writes are not visible
+ * before. An optimistic transaction is validated here.
+ *
+ * Return: 0, -KV_E_EXISTS (the gid is in use), -KV_E_INVALID, -KV_E_TOO_BIG, those of an
+ * optimistic commit; then it is aborted. -KV_E_UNKNOWN_OUTCOME: the sync failed, and it
+ * may be prepared or gone when the database is opened again.
+ */
+KV_API int kv_txn_prepare(struct kv_txn *txn, struct kv_slice gid) KV_MUST_CHECK;
+
+/**
+ * kv_prepared_commit() - commit a prepared transaction, at one instant
+ * @flags: KV_COMMIT_*; a coordinator that forgets the decision wants KV_COMMIT_SYNC
+ * @seq:   receives the commit's number; may be NULL
+ *
+ * Thread safety: any thread.
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_BUSY (another thread is resolving it), -KV_E_TOO_BIG,
+ * -KV_E_UNKNOWN_OUTCOME (visible, but its sync failed: prepared again or committed at
+ * the next open). After any other error it is still prepared.
+ */
+KV_API int kv_prepared_commit(struct kv_db *db, struct kv_slice gid, unsigned flags, kv_seq *seq)
+	KV_MUST_CHECK;
+
+/**
+ * kv_prepared_abort() - drop a prepared transaction, durably
+ *
+ * Works on a full volume. Thread safety: any thread.
+ * Return: as kv_prepared_commit().
+ */
+KV_API int kv_prepared_abort(struct kv_db *db, struct kv_slice gid) KV_MUST_CHECK;
+
+struct kv_prepared_info {
+	uint8_t gid[KV_GID_MAX];
+	size_t gid_len;
+	int64_t prepared_ns; /* since 1970, UTC */
+};
+
+/**
+ * kv_prepared_list() - all prepared transactions, in no order
+ * @out:   an array freed by the caller with free(); NULL if there are none
+ * @count: number of elements
+ *
+ * After opening this is what a coordinator has to be asked about.
+ * Thread safety: any thread.
+ */
+KV_API int kv_prepared_list(struct kv_db *db, struct kv_prepared_info **out, size_t *count)
+	KV_MUST_CHECK;
 
 /* ---- single operations and batches ------------------------------------ */
 

@@ -6,6 +6,8 @@
  *
  *   .kvfs/snapshots/NAME/   mkdir takes a snapshot, rmdir drops it
  *   .kvfs/snapshots.tsv     a line a snapshot: time in ns, commit number, name
+ *   .kvfs/stats             counters and times, a line each
+ *   .kvfs/metrics           the same for Prometheus
  *
  * A file of it is written afresh for each lookup of its name: every lookup makes a node
  * of its own, with a text that stays as long as the kernel knows the node. So a
@@ -31,6 +33,8 @@ enum control_kind {
 	CONTROL_DIR = 2,
 	CONTROL_SNAPSHOTS = 3,
 	CONTROL_LIST = 4,
+	CONTROL_STATS = 5,
+	CONTROL_METRICS = 6,
 };
 #define CONTROL_KIND_BITS 4U
 #define CONTROL_KIND_MASK ((UINT64_C(1) << CONTROL_KIND_BITS) - 1)
@@ -68,6 +72,10 @@ extern const size_t control_entry_count;
 /* NULL if there is none. */
 const struct control_entry *control_entry_of(const char *name);
 const struct control_entry *control_entry_of_kind(enum control_kind kind);
+
+/* control_stats.c */
+int control_print_stats(struct kvfsd *d, struct kv_buf *out) KV_MUST_CHECK;
+int control_print_metrics(struct kvfsd *d, struct kv_buf *out) KV_MUST_CHECK;
 
 /* A fresh text with one reference. @id: the kernel's of its node; @size: of the text, bytes */
 int control_text_make(struct kvfsd *d, const struct control_entry *entry, uint64_t *id,

@@ -45,8 +45,10 @@ static int print_list(struct kvfsd *d, struct kv_buf *out)
 }
 
 const struct control_entry control_entries[] = {
+	{"metrics", CONTROL_METRICS, S_IFREG | 0444, control_print_metrics},
 	{"snapshots", CONTROL_SNAPSHOTS, S_IFDIR | 0755, NULL},
 	{"snapshots.tsv", CONTROL_LIST, S_IFREG | 0444, print_list},
+	{"stats", CONTROL_STATS, S_IFREG | 0444, control_print_stats},
 };
 const size_t control_entry_count = KV_ARRAY_COUNT(control_entries);
 

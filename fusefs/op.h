@@ -23,6 +23,46 @@
 #include "fusefs/options.h"
 #include "fusefs/tree.h"
 
+/* Requests that are counted, by libfuse's names. */
+/* clang-format off */
+#define OP_REQUESTS(X) \
+	X(access) \
+	X(copy_file_range) \
+	X(create) \
+	X(fallocate) \
+	X(forget) \
+	X(fsync) \
+	X(getattr) \
+	X(getxattr) \
+	X(link) \
+	X(listxattr) \
+	X(lookup) \
+	X(lseek) \
+	X(mkdir) \
+	X(mknod) \
+	X(opendir) \
+	X(read) \
+	X(readdir) \
+	X(readdirplus) \
+	X(readlink) \
+	X(releasedir) \
+	X(removexattr) \
+	X(rename) \
+	X(rmdir) \
+	X(setattr) \
+	X(setxattr) \
+	X(symlink) \
+	X(unlink) \
+	X(write)
+/* clang-format on */
+
+enum op_request {
+#define OP_REQUEST_ENUM(name) OP_REQUEST_##name,
+	OP_REQUESTS(OP_REQUEST_ENUM)
+#undef OP_REQUEST_ENUM
+		OP_REQUEST_COUNT
+};
+
 struct kvfsd {
 	const struct mount_options *opt; /* [const] */
 	struct log *log;		 /* [const] */
@@ -30,7 +70,9 @@ struct kvfsd {
 	struct listings listings;
 	struct trees trees;
 	struct control control;
-	bool no_open; /* [const] after INIT: opens need not be told */
+	atomic_uint_fast64_t requests[OP_REQUEST_COUNT]; /* [atomic] so far */
+	atomic_uint_fast64_t request_errors; /* [atomic] other than ENOENT of a lookup */
+	bool no_open;			     /* [const] after INIT: opens need not be told */
 	/* See device.h. */
 	atomic_uint_fast64_t init_unique; /* [atomic] id of the INIT request, 0: none yet */
 	atomic_uint init_flags;		  /* [atomic] what the kernel offered in it */

@@ -38,6 +38,8 @@ void reply_result(fuse_req_t req, struct kvfs_node *node, int err)
 {
 	if (err == -KV_E_CORRUPT || err == -KV_E_CHECKSUM)
 		log_damage(op_daemon(req), node, err);
+	if (err)
+		atomic_fetch_add_explicit(&op_daemon(req)->request_errors, 1, memory_order_relaxed);
 	fuse_reply_err(req, kv_error_to_errno(err));
 }
 

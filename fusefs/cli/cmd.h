@@ -28,6 +28,8 @@ CMD_DECLARE(get);
 CMD_DECLARE(put);
 CMD_DECLARE(rm);
 CMD_DECLARE(scan);
+CMD_DECLARE(snapshot);
+CMD_DECLARE(backup);
 CMD_DECLARE(sync);
 CMD_DECLARE(compact);
 CMD_DECLARE(dump);

@@ -26,6 +26,8 @@ static const struct cmd commands[] = {
 	{"put", "set the value of a key", cmd_put, cmd_put_help},
 	{"rm", "remove keys", cmd_rm, cmd_rm_help},
 	{"scan", "list keys, and values, in order", cmd_scan, cmd_scan_help},
+	{"snapshot", "take, list and drop snapshots", cmd_snapshot, cmd_snapshot_help},
+	{"backup", "run a command in a snapshot", cmd_backup, cmd_backup_help},
 	{"sync", "make everything durable", cmd_sync, cmd_sync_help},
 	{"compact", "drop what is dead and give its space back", cmd_compact, cmd_compact_help},
 	{"dump", "describe the structures on disk", cmd_dump, cmd_dump_help},

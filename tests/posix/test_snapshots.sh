@@ -30,8 +30,10 @@ picture() {
 
 # ---- the control directory is there and not listed ----
 [ "$(find "$dir" | wc -l)" = 1 ] || fail "the root lists .kvfs"
-[ "$(ls "$dir/.kvfs")" = "snapshots
-snapshots.tsv" ] || fail "the control directory lists $(ls "$dir/.kvfs")"
+[ "$(ls "$dir/.kvfs")" = "metrics
+snapshots
+snapshots.tsv
+stats" ] || fail "the control directory lists $(ls "$dir/.kvfs")"
 [ -s "$dir/.kvfs/snapshots.tsv" ] && fail "snapshots of a new volume"
 
 # ---- a snapshot is the tree as it was ----

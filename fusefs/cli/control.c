@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Snapshots of a mount are directories of .kvfs/snapshots, so there is nothing to
+ * ask the daemon for but files. The control directory is that of the mount's
+ * root; a descriptor of it is taken only if it is of the same file system, so
+ * that nobody is led to another volume.
+ */
+#include "fusefs/cli/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kvcore/base/buf.h"
+
+int control_open(const struct target *t, const char *what, int flags)
+{
+	struct kv_buf path = {0};
+	struct stat here, there;
+	int fd;
+
+	if (buf_printf(&path, "%s/.kvfs/%s", t->mount.dir, what))
+		return -ENOMEM;
+	fd = open((char *)path.data, flags | O_CLOEXEC);
+	if (fd < 0)
+		fd = -errno;
+	kv_buf_free(&path);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &there) || fstat(t->dir_fd, &here) || here.st_dev != there.st_dev) {
+		(void)close(fd);
+		return -EXDEV;
+	}
+	return fd;
+}
+
+const char *control_message(int err)
+{
+	switch (err) {
+	case -KV_E_NOTFOUND:
+	case -ENOENT:
+		return "there is no such snapshot";
+	case -EEXIST:
+	case -KV_E_EXISTS:
+		return "there is a snapshot of that name already";
+	case -EINVAL:
+		return "a snapshot's name is that of a file: no slash, not . or ..";
+	case -ENAMETOOLONG:
+		return "a snapshot's name has at most 255 bytes";
+	case -EACCES:
+	case -EPERM:
+		return "only root and the user who mounted may take and drop snapshots";
+	case -EROFS:
+	case -KV_E_READONLY:
+		return "the volume is mounted read-only";
+	case -EXDEV:
+		return "the root of this mount is not seen here; name the directory on which the "
+		       "volume is mounted";
+	default:
+		return kv_strerror(err);
+	}
+}
+
+/* ---- the list ---- */
+
+static int add(struct control_snapshot **list, size_t *count, int64_t created_ns, const char *name)
+{
+	struct control_snapshot *more = realloc(*list, (*count + 1) * sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	*list = more;
+	more[*count].created_ns = created_ns;
+	more[*count].name = strdup(name);
+	if (!more[*count].name)
+		return -ENOMEM;
+	(*count)++;
+	return 0;
+}
+
+static int hex(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* In place: \xNN is a byte. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	while (*s) {
+		if (s[0] == '\\' && s[1] == 'x' && hex(s[2]) >= 0 && hex(s[3]) >= 0) {
+			*to++ = (char)(hex(s[2]) << 4 | hex(s[3]));
+			s += 4;
+		} else {
+			*to++ = *s++;
+		}
+	}
+	*to = '\0';
+}
+
+static int parse(char *line, struct control_snapshot **list, size_t *count)
+{
+	char *seq, *name, *end;
+	long long created;
+
+	line[strcspn(line, "\n")] = '\0';
+	seq = strchr(line, '\t');
+	name = seq ? strchr(seq + 1, '\t') : NULL;
+	if (!name)
+		return -EBADMSG;
+	errno = 0;
+	created = strtoll(line, &end, 10);
+	if (errno || end != seq)
+		return -EBADMSG;
+	unescape(name + 1);
+	return add(list, count, created, name + 1);
+}
+
+static int read_mounted(const struct target *t, struct control_snapshot **list, size_t *count)
+{
+	int fd = control_open(t, "snapshots.tsv", O_RDONLY);
+	FILE *in;
+	char *line = NULL;
+	size_t cap = 0;
+	int err = 0;
+
+	if (fd < 0)
+		return fd;
+	in = fdopen(fd, "r");
+	if (!in) {
+		(void)close(fd);
+		return -ENOMEM;
+	}
+	while (!err && getline(&line, &cap, in) > 0)
+		err = parse(line, list, count);
+	if (!err && ferror(in))
+		err = -EIO;
+	free(line);
+	(void)fclose(in);
+	return err;
+}
+
+static int read_volume(const struct target *t, struct control_snapshot **list, size_t *count)
+{
+	struct kv_snapshot_info *info = NULL;
+	size_t n = 0;
+	int err = kv_snapshot_list(kvfs_db(t->fs), &info, &n);
+
+	for (size_t i = 0; !err && i < n; i++)
+		err = add(list, count, info[i].created_ns, info[i].name);
+	free(info);
+	return err;
+}
+
+int control_snapshots(const struct target *t, struct control_snapshot **out, size_t *count)
+{
+	struct control_snapshot *list = NULL;
+	size_t n = 0;
+	int err = t->mounted ? read_mounted(t, &list, &n) : read_volume(t, &list, &n);
+
+	if (err) {
+		control_free_snapshots(list, n);
+		return err;
+	}
+	*out = list;
+	*count = n;
+	return 0;
+}
+
+void control_free_snapshots(struct control_snapshot *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(list[i].name);
+	free(list);
+}
+
+/* ---- create and drop ---- */
+
+static int change_mounted(const struct target *t, const char *name, bool create)
+{
+	int fd, err;
+
+	err = kvfs_snapshot_check_name(name);
+	if (err)
+		return err;
+	fd = control_open(t, "snapshots", O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd == -ENOENT ? -EXDEV : fd;
+	err = (create ? mkdirat(fd, name, 0777) : unlinkat(fd, name, AT_REMOVEDIR)) ? -errno : 0;
+	(void)close(fd);
+	return err;
+}
+
+int control_create(const struct target *t, const char *name)
+{
+	return t->mounted ? change_mounted(t, name, true) : kvfs_snapshot_create(t->fs, name);
+}
+
+int control_drop(const struct target *t, const char *name)
+{
+	return t->mounted ? change_mounted(t, name, false) : kvfs_snapshot_drop(t->fs, name);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* The control directory of a mount, by file calls. */
+#ifndef CLI_CONTROL_H
+#define CLI_CONTROL_H
+
+#include "fusefs/cli/target.h"
+
+/*
+ * Open .kvfs/@what of the mount that @t is on; @what is a directory or file of it.
+ * Return: a descriptor, closed by the caller, or -errno: -EXDEV if the mount's directory is not
+ * seen, because something else is mounted over it or only a part of it is bound here.
+ */
+int control_open(const struct target *t, const char *what, int flags) KV_MUST_CHECK;
+/* What an error of it means. */
+const char *control_message(int err);
+
+struct control_snapshot {
+	int64_t created_ns; /* since 1970 */
+	char *name;	    /* as bytes */
+};
+/*
+ * The snapshots of a target, mounted or not, oldest first.
+ * @out: freed with control_free_snapshots(). Return: 0, -errno, errors of reading.
+ */
+int control_snapshots(const struct target *t, struct control_snapshot **out, size_t *count)
+	KV_MUST_CHECK;
+void control_free_snapshots(struct control_snapshot *list, size_t count);
+
+/* Take and drop one; of a mount by mkdir and rmdir. Return: as kvfs_snapshot_create(), -errno. */
+int control_create(const struct target *t, const char *name) KV_MUST_CHECK;
+int control_drop(const struct target *t, const char *name) KV_MUST_CHECK;
+
+#endif

@@ -6,6 +6,7 @@
  *
  *   .kvfs/snapshots/NAME/   mkdir takes a snapshot, rmdir drops it
  *   .kvfs/snapshots.tsv     a line a snapshot: time in ns, commit number, name
+ *   .kvfs/keep              which snapshots the daemon takes; can be written
  *   .kvfs/stats             counters and times, a line each
  *   .kvfs/metrics           the same for Prometheus
  *
@@ -35,6 +36,7 @@ enum control_kind {
 	CONTROL_LIST = 4,
 	CONTROL_STATS = 5,
 	CONTROL_METRICS = 6,
+	CONTROL_KEEP = 7,
 };
 #define CONTROL_KIND_BITS 4U
 #define CONTROL_KIND_MASK ((UINT64_C(1) << CONTROL_KIND_BITS) - 1)
@@ -66,6 +68,8 @@ struct control_entry {
 	uint32_t mode; /* with the type */
 	/* Of a file: append its text. */
 	int (*print)(struct kvfsd *d, struct kv_buf *out);
+	/* Of a file that can be written, all of it by one write. */
+	int (*store)(struct kvfsd *d, struct kv_slice text);
 };
 extern const struct control_entry control_entries[];
 extern const size_t control_entry_count;

@@ -252,11 +252,16 @@ static void control_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_inf
 static void control_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 			    struct fuse_file_info *fi)
 {
-	(void)ino;
+	const struct control_entry *e = control_entry_of_kind(control_kind(ino));
+
 	(void)attr;
-	(void)to_set;
-	(void)fi;
-	fuse_reply_err(req, EPERM);
+	/* Opening with O_TRUNC; there is nothing to cut. */
+	if (e && e->store &&
+	    !(to_set & ~(FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME |
+			 FUSE_SET_ATTR_MTIME_NOW)))
+		control_getattr(req, ino, fi);
+	else
+		fuse_reply_err(req, EPERM);
 }
 
 static void control_access(fuse_req_t req, fuse_ino_t ino, int mask)
@@ -289,12 +294,16 @@ static void control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 static void control_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 			  struct fuse_file_info *fi)
 {
-	(void)ino;
-	(void)buf;
-	(void)size;
-	(void)off;
+	const struct control_entry *e = control_entry_of_kind(control_kind(ino));
+	int err = -EPERM;
+
 	(void)fi;
-	fuse_reply_err(req, EPERM);
+	if (e && e->store && may_change(req))
+		err = off ? -EINVAL : e->store(op_daemon(req), kv_slice_of(buf, size));
+	if (err)
+		reply_result(req, NULL, err);
+	else
+		fuse_reply_write(req, size);
 }
 
 static void control_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

@@ -44,11 +44,43 @@ static int print_list(struct kvfsd *d, struct kv_buf *out)
 	return err;
 }
 
+static int print_keep(struct kvfsd *d, struct kv_buf *out)
+{
+	struct kvfs_keep keep;
+	int err = keeper_policy(d, &keep);
+
+	if (!err)
+		err = kvfs_keep_format(&keep, out);
+	return err ? err : buf_append_byte(out, '\n');
+}
+
+static int store_keep(struct kvfsd *d, struct kv_slice text)
+{
+	struct kvfs_keep keep;
+	struct kv_buf copy = {0};
+	int err;
+
+	if (d->opt->keep_said)
+		return -EBUSY;
+	err = buf_append_slice(&copy, text);
+	if (!err)
+		err = buf_append_byte(&copy, 0);
+	if (!err)
+		err = kvfs_keep_parse((const char *)copy.data, &keep);
+	if (!err)
+		err = kvfs_keep_set(d->fs, &keep);
+	kv_buf_free(&copy);
+	if (!err)
+		keeper_wake(&d->keeper);
+	return err;
+}
+
 const struct control_entry control_entries[] = {
-	{"metrics", CONTROL_METRICS, S_IFREG | 0444, control_print_metrics},
-	{"snapshots", CONTROL_SNAPSHOTS, S_IFDIR | 0755, NULL},
-	{"snapshots.tsv", CONTROL_LIST, S_IFREG | 0444, print_list},
-	{"stats", CONTROL_STATS, S_IFREG | 0444, control_print_stats},
+	{"keep", CONTROL_KEEP, S_IFREG | 0644, print_keep, store_keep},
+	{"metrics", CONTROL_METRICS, S_IFREG | 0444, control_print_metrics, NULL},
+	{"snapshots", CONTROL_SNAPSHOTS, S_IFDIR | 0755, NULL, NULL},
+	{"snapshots.tsv", CONTROL_LIST, S_IFREG | 0444, print_list, NULL},
+	{"stats", CONTROL_STATS, S_IFREG | 0444, control_print_stats, NULL},
 };
 const size_t control_entry_count = KV_ARRAY_COUNT(control_entries);
 

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "fusefs/control_dir.h"
+#include "fusefs/keeper.h"
 #include "fusefs/listing.h"
 #include "fusefs/log.h"
 #include "fusefs/model/kvfs.h"
@@ -70,6 +71,7 @@ struct kvfsd {
 	struct listings listings;
 	struct trees trees;
 	struct control control;
+	struct keeper keeper;
 	atomic_uint_fast64_t requests[OP_REQUEST_COUNT]; /* [atomic] so far */
 	atomic_uint_fast64_t request_errors; /* [atomic] other than ENOENT of a lookup */
 	bool no_open;			     /* [const] after INIT: opens need not be told */

@@ -151,6 +151,20 @@ static int parse_count(const char *text, unsigned min, unsigned max, unsigned *o
 	return 0;
 }
 
+/* keep_hourly=24 and so on: what kvfs_keep_parse() reads, with a prefix. */
+static int set_keep(struct mount_options *opt, const char *word)
+{
+	struct kvfs_keep one;
+
+	if (strchr(word, ' ') || kvfs_keep_parse(word, &one))
+		return -EINVAL;
+	for (unsigned i = 0; i < KVFS_PERIODS; i++)
+		if (one.count[i])
+			opt->keep.count[i] = one.count[i];
+	opt->keep_said = true;
+	return 0;
+}
+
 /* Return: 1 if @name is no option with a value, 0, or -EINVAL after a message. */
 static int set_value(struct mount_options *opt, const char *name, struct log *log)
 {
@@ -175,6 +189,15 @@ static int set_value(struct mount_options *opt, const char *name, struct log *lo
 			return 0;
 		}
 		log_error(log, "%s: give the name of a snapshot", name);
+		return -EINVAL;
+	}
+	if (strncmp(name, "keep_", 5) == 0) {
+		if (!set_keep(opt, name + 5))
+			return 0;
+		log_error(log,
+			  "%s: give 0 to %u for keep_hourly, keep_daily, keep_weekly, "
+			  "keep_monthly or keep_yearly",
+			  name, KVFS_KEEP_MAX);
 		return -EINVAL;
 	}
 	if (strncmp(name, "cache=", 6) == 0) {
@@ -343,6 +366,8 @@ void options_print_help(void)
 		    "  commit=SECONDS     other changes are durable after this (default 1)\n"
 		    "  cache=SIZE         memory of the engine, as 64M or 1G (default 128M)\n"
 		    "  snapshot=NAME      the volume as it was, read-only\n"
+		    "  keep_hourly=N      the daemon takes snapshots and keeps the newest N; also\n"
+		    "                     keep_daily, keep_weekly, keep_monthly, keep_yearly\n"
 		    "  snapshot_ino=unique  not the live tree's inode numbers in snapshots\n"
 		    "  threads=N          requests served at the same time (default 16)\n"
 		    "  writeback          the kernel collects writes before it sends them\n"

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #include "fusefs/log.h"
-#include "kvcore/kvcore.h"
+#include "fusefs/model/kvfs.h"
 
 #define OPTIONS_THREADS_MAX	64
 #define OPTIONS_THREADS_DEFAULT 16
@@ -48,6 +48,8 @@ struct mount_options {
 
 	int snapshot_ino; /* enum options_ino */
 
+	bool keep_said; /* some keep_* was given */
+	struct kvfs_keep keep;
 	/* Of a snapshot to be mounted in place of the live tree; "": none. */
 	char snapshot[KV_SNAPSHOT_NAME_MAX + 1];
 	unsigned commit_s;  /* 0: the engine's default */

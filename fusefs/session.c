@@ -202,6 +202,8 @@ int session_start(struct session *s, struct kvfsd *d, const char *program, const
 	}
 	started = true;
 	err = probe(s);
+	if (!err)
+		err = keeper_start(&d->keeper, d, s->fuse);
 out:
 	if (!err)
 		return 0;
@@ -286,6 +288,7 @@ int session_wait(struct session *s)
 		log_line(s->d->log, KV_LOG_INFO, "%s: unmounting on %s", s->dir, strsignal(sig));
 		unmount_on_signal(s);
 	}
+	keeper_stop(&s->d->keeper);
 	err = pool_join(&s->pool);
 	fuse_session_unmount(s->fuse);
 	fuse_session_destroy(s->fuse);

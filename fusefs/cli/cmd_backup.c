@@ -33,24 +33,6 @@ const char cmd_backup_help[] =
 	"Exit status: that of COMMAND; 128 and the number of the signal that ended it; 127\n"
 	"or 126 if it could not be run; 1 if there was no snapshot to run it in.\n";
 
-/* DIR below the root of its mount: "" or "/a/b". Freed by the caller. */
-static char *path_below_mount(const struct target *t)
-{
-	char *path = realpath(t->name, NULL);
-	char *root = realpath(t->mount.dir, NULL);
-	char *below = NULL;
-	size_t len;
-
-	if (path && root) {
-		len = strcmp(root, "/") ? strlen(root) : 0;
-		if (!strncmp(path, root, len) && (path[len] == '/' || !path[len]))
-			below = strdup(strcmp(path + len, "/") ? path + len : "");
-	}
-	free(path);
-	free(root);
-	return below;
-}
-
 static sigset_t watched(void)
 {
 	sigset_t set;
@@ -123,7 +105,7 @@ static int run_command(char **argv, const char *dir)
 static int backup(const struct target *t, char **argv)
 {
 	struct kv_buf name = {0}, dir = {0};
-	char *below = path_below_mount(t);
+	char *below = control_below(t);
 	int status = CMD_FAILED;
 	int err = below ? 0 : -EXDEV;
 

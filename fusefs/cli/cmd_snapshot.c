@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kvfs snapshot: the words for what mkdir, ls and rmdir do in .kvfs/snapshots, and
- * the same for a volume that is not mounted.
+ * the same for a volume that is not mounted; bringing back what a snapshot holds;
+ * which ones the daemon takes by itself.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fusefs/cli/cmd.h"
 #include "fusefs/cli/control.h"
 #include "fusefs/cli/message.h"
+#include "fusefs/cli/restore_path.h"
 #include "fusefs/cli/text.h"
 #include "kvcore/base/base.h"
+#include "kvcore/base/buf.h"
 
 #define NS_PER_S 1000000000
 
@@ -22,9 +27,18 @@ const char cmd_snapshot_help[] =
 	"usage: kvfs snapshot create TARGET [NAME]\n"
 	"       kvfs snapshot list [-b | -0] TARGET\n"
 	"       kvfs snapshot drop TARGET NAME...\n"
+	"       kvfs snapshot restore TARGET NAME [PATH]\n"
+	"       kvfs snapshot keep TARGET [PERIOD=COUNT]... | none\n"
 	"\n"
 	"Take, list and drop snapshots of a volume. Of a mounted one they are directories\n"
 	"of .kvfs/snapshots. Without a NAME it is the time, in UTC; it is printed.\n"
+	"\n"
+	"restore: the PATH of a mounted volume, or all of one that is not mounted, becomes\n"
+	"what it was, at one instant.\n"
+	"\n"
+	"keep: which snapshots the daemon takes and drops by itself while the volume is\n"
+	"mounted: the newest COUNT of each PERIOD (hourly, daily, weekly, monthly, yearly).\n"
+	"Without them what is set is printed.\n"
 	"\n"
 	"  -b, --escape  list names with everything but printable ASCII as \\xNN\n"
 	"  -0, --null    list names alone, as they are, each with a NUL at the end\n"
@@ -130,30 +144,128 @@ static int bad_usage(const char *what)
 	return CMD_USAGE;
 }
 
+/* ---- restore and keep ---- */
+
+static int restore(const struct target *t, int argc, char **argv)
+{
+	int err;
+
+	if (t->mounted && argc > 1)
+		return restore_path(t, argv[0], argv[1]);
+	if (t->mounted || argc > 1) {
+		message(t->name,
+			t->mounted ? "give a path; all of a volume can be restored when it is "
+				     "not mounted"
+				   : "mount the volume to restore a path of it");
+		return CMD_FAILED;
+	}
+	err = kvfs_snapshot_restore(t->fs, argv[0]);
+	if (err == -KV_E_TOO_BIG) {
+		message(t->name,
+			"it differs from the snapshot by more than a transaction can hold; "
+			"mount it and restore paths");
+		return CMD_FAILED;
+	}
+	return err ? fail(t, argv[0], err) : CMD_OK;
+}
+
+/* Reads, or with a text writes, .kvfs/keep. */
+static int keep_mounted(const struct target *t, const struct kv_buf *words, struct kvfs_keep *out)
+{
+	int fd = control_open(t, "keep", words ? O_WRONLY : O_RDONLY);
+	char line[256];
+	ssize_t n;
+	int err = 0;
+
+	if (fd < 0)
+		return fd == -ENOENT ? -EXDEV : fd;
+	if (words) {
+		err = write(fd, words->data, words->len) < 0 ? -errno : 0;
+	} else {
+		n = read(fd, line, sizeof(line) - 1);
+		line[n > 0 ? n : 0] = '\0';
+		err = n < 0 ? -errno : kvfs_keep_parse(line, out);
+	}
+	(void)close(fd);
+	return err;
+}
+
+static int show_keep(const struct target *t)
+{
+	struct kvfs_keep keep;
+	struct kv_buf out = {0};
+	int err = t->mounted ? keep_mounted(t, NULL, &keep) : kvfs_keep_get(t->fs, &keep);
+
+	if (!err)
+		err = kvfs_keep_format(&keep, &out);
+	if (err)
+		message(t->name, "%s", control_message(err));
+	else
+		printf("%.*s\n", (int)out.len, (const char *)out.data);
+	kv_buf_free(&out);
+	return err ? CMD_FAILED : CMD_OK;
+}
+
+static int keep(const struct target *t, int argc, char **argv)
+{
+	struct kvfs_keep keep;
+	struct kv_buf words = {0};
+	int err = 0;
+
+	if (!argc)
+		return show_keep(t);
+	for (int i = 0; !err && i < argc; i++)
+		err = buf_printf(&words, "%s ", argv[i]);
+	if (!err && kvfs_keep_parse((const char *)words.data, &keep)) {
+		message(NULL,
+			"snapshot: give hourly=N, daily=N, weekly=N, monthly=N, yearly=N with N "
+			"up to 65535, or none");
+		kv_buf_free(&words);
+		return CMD_USAGE;
+	}
+	if (!err)
+		err = t->mounted ? keep_mounted(t, &words, &keep) : kvfs_keep_set(t->fs, &keep);
+	if (err)
+		message(t->name, "%s",
+			err == -EBUSY ? "mount options keep_* say which snapshots are kept"
+				      : control_message(err));
+	kv_buf_free(&words);
+	return err ? CMD_FAILED : CMD_OK;
+}
+
+/* ---- the command line ---- */
+
+static const struct action {
+	const char *name;
+	int least, most; /* words, the action and the target among them; most 0: any number */
+	enum target_use use;
+	int (*run)(const struct target *t, int argc, char **argv);
+} actions[] = {
+	{"create", 2, 3, TARGET_WRITE, create}, {"list", 2, 2, TARGET_READ, NULL},
+	{"drop", 3, 0, TARGET_WRITE, drop},	{"restore", 3, 4, TARGET_WRITE, restore},
+	{"keep", 2, 0, TARGET_WRITE, keep},
+};
+
 /* @argv: the action, the target and what follows. */
 static int run(int argc, char **argv, const struct text_names *names)
 {
-	static const char *const actions[] = {"create", "list", "drop"};
-	static const int least[] = {2, 2, 3}, most[] = {3, 2, 0};
+	const struct action *a = actions;
 	struct target t;
-	size_t action = 0;
 	int status;
 
 	if (!argc)
-		return bad_usage("create, list or drop?");
-	while (action < KV_ARRAY_COUNT(actions) && strcmp(argv[0], actions[action]) != 0)
-		action++;
-	if (action == KV_ARRAY_COUNT(actions))
-		return bad_usage("the word after it is create, list or drop");
-	if (argc < least[action])
+		return bad_usage("create, list, drop, restore or keep?");
+	while (a < actions + KV_ARRAY_COUNT(actions) && strcmp(argv[0], a->name) != 0)
+		a++;
+	if (a == actions + KV_ARRAY_COUNT(actions))
+		return bad_usage("the word after it is create, list, drop, restore or keep");
+	if (argc < a->least)
 		return bad_usage(argc < 2 ? "no volume or directory given" : "no name given");
-	if (most[action] && argc > most[action])
+	if (a->most && argc > a->most)
 		return bad_usage("too many arguments");
-	if (target_open(argv[1], action == 1 ? TARGET_READ : TARGET_WRITE, &t))
+	if (target_open(argv[1], a->use, &t))
 		return CMD_FAILED;
-	status = action == 0   ? create(&t, argc - 2, argv + 2)
-		 : action == 1 ? list(&t, names)
-			       : drop(&t, argc - 2, argv + 2);
+	status = a->run ? a->run(&t, argc - 2, argv + 2) : list(&t, names);
 	return target_close(&t) && status == CMD_OK ? CMD_FAILED : status;
 }
 

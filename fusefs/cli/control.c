@@ -38,6 +38,23 @@ int control_open(const struct target *t, const char *what, int flags)
 	return fd;
 }
 
+char *control_below(const struct target *t)
+{
+	char *path = realpath(t->name, NULL);
+	char *root = realpath(t->mount.dir, NULL);
+	char *below = NULL;
+	size_t len;
+
+	if (path && root) {
+		len = strcmp(root, "/") ? strlen(root) : 0;
+		if (!strncmp(path, root, len) && (path[len] == '/' || !path[len]))
+			below = strdup(strcmp(path + len, "/") ? path + len : "");
+	}
+	free(path);
+	free(root);
+	return below;
+}
+
 const char *control_message(int err)
 {
 	switch (err) {

@@ -14,6 +14,10 @@ int control_open(const struct target *t, const char *what, int flags) KV_MUST_CH
 /* What an error of it means. */
 const char *control_message(int err);
 
+/* The target below the root of its mount: "" or "/a/b". Freed by the caller; NULL: it is not there.
+ */
+char *control_below(const struct target *t) KV_MUST_CHECK;
+
 struct control_snapshot {
 	int64_t created_ns; /* since 1970 */
 	char *name;	    /* as bytes */

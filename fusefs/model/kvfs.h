@@ -95,6 +95,40 @@ KV_API int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **o
 KV_API int kvfs_snapshot_check_name(const char *name) KV_MUST_CHECK;
 KV_API int kvfs_snapshot_create(struct kvfs *fs, const char *name) KV_MUST_CHECK;
 KV_API int kvfs_snapshot_drop(struct kvfs *fs, const char *name) KV_MUST_CHECK;
+/*
+ * The whole volume becomes what it was at a snapshot, at one instant and durably, file ids
+ * included. No node but the root has references, and no directory or transaction is open:
+ * -KV_E_BUSY. -KV_E_NOTFOUND; -KV_E_TOO_BIG: what differs does not fit a transaction;
+ * -KV_E_NOT_A_VOLUME.
+ */
+KV_API int kvfs_snapshot_restore(struct kvfs *fs, const char *name) KV_MUST_CHECK;
+
+/*
+ * Retention: snapshots that are taken and dropped by the clock (UTC), one in each period in which
+ * somebody calls kvfs_keep_run(). Their names are "hourly-2026-01-31T23Z", "daily-2026-01-31",
+ * "weekly-2026-W05", "monthly-2026-01", "yearly-2026"; others are never touched.
+ */
+enum kvfs_period { KVFS_HOURLY, KVFS_DAILY, KVFS_WEEKLY, KVFS_MONTHLY, KVFS_YEARLY, KVFS_PERIODS };
+#define KVFS_KEEP_MAX 65535U
+struct kvfs_keep {
+	unsigned count[KVFS_PERIODS]; /* the newest so many are kept; 0: none is taken or dropped */
+};
+/* "hourly=24 daily=7", separated by spaces, commas or newlines; "none". -EINVAL. */
+KV_API int kvfs_keep_parse(const char *text, struct kvfs_keep *out) KV_MUST_CHECK;
+/* Appends the same. */
+KV_API int kvfs_keep_format(const struct kvfs_keep *keep, struct kv_buf *out) KV_MUST_CHECK;
+/* What the volume says; nothing by default. Setting is durable on return. -EINVAL. */
+KV_API int kvfs_keep_get(struct kvfs *fs, struct kvfs_keep *out) KV_MUST_CHECK;
+KV_API int kvfs_keep_set(struct kvfs *fs, const struct kvfs_keep *keep) KV_MUST_CHECK;
+/*
+ * Take the snapshots of this hour, day, ... that are not there yet, and drop the oldest.
+ * @now_s: since 1970; @dropped: called for each that was dropped; may be NULL
+ * @next_s: when to call again, set whatever the result
+ */
+KV_API int kvfs_keep_run(struct kvfs *fs, const struct kvfs_keep *keep, int64_t now_s,
+			 void (*dropped)(void *ctx, const char *name), void *ctx, int64_t *next_s)
+	KV_MUST_CHECK;
+
 /* No directory or transaction is open. Nodes are forgotten. Return: as kv_close(). */
 KV_API int kvfs_close(struct kvfs *fs) KV_MUST_CHECK;
 KV_API struct kv_db *kvfs_db(struct kvfs *fs);

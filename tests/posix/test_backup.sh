@@ -40,8 +40,8 @@ refused 1 "at most 255" kvfs snapshot create "$dir" "$(printf 'x%.0s' {1..256})"
 refused 1 "no such snapshot" kvfs snapshot drop "$dir" none
 refused 1 "no such snapshot" kvfs snapshot drop "$dir" two none
 [ ! -e "$snaps/two" ] || fail "drop of the first of two"
-refused 2 "create, list or drop" kvfs snapshot
-refused 2 "create, list or drop" kvfs snapshot frobnicate "$dir"
+refused 2 "create, list, drop" kvfs snapshot
+refused 2 "create, list, drop" kvfs snapshot frobnicate "$dir"
 refused 2 "no volume or directory" kvfs snapshot create
 refused 2 "no name given" kvfs snapshot drop "$dir"
 refused 2 "too many" kvfs snapshot create "$dir" a b

@@ -30,7 +30,8 @@ picture() {
 
 # ---- the control directory is there and not listed ----
 [ "$(find "$dir" | wc -l)" = 1 ] || fail "the root lists .kvfs"
-[ "$(ls "$dir/.kvfs")" = "metrics
+[ "$(ls "$dir/.kvfs")" = "keep
+metrics
 snapshots
 snapshots.tsv
 stats" ] || fail "the control directory lists $(ls "$dir/.kvfs")"

@@ -29,6 +29,7 @@ CMD_DECLARE(put);
 CMD_DECLARE(rm);
 CMD_DECLARE(scan);
 CMD_DECLARE(snapshot);
+CMD_DECLARE(diff);
 CMD_DECLARE(backup);
 CMD_DECLARE(sync);
 CMD_DECLARE(compact);

@@ -6,7 +6,8 @@
  * reader, which answers by itself, and which gives the place away
  *
  *   before a request that waits for the disk (fsync and its like),
- *   when more requests are waiting already,
+ *   before a long one, or one that may find a cold cache when others did lately, if more
+ *   requests are waiting already,
  *   when the warden finds it busy with the same request for a tick: it reads from a slow
  *   disk, or its write is held back.
  *
@@ -30,6 +31,9 @@
 
 #define TICK_NS	    (2 * 1000 * 1000) /* of the warden */
 #define WATCHFUL    64		      /* requests to poll behind, after another process was seen */
+#define COLD	    64		      /* requests that may read, after one that did */
+#define COLD_NS	    (80 * 1000)	      /* a read from memory takes a tenth */
+#define LONG_BYTES  (64U * 1024)      /* of a write that is worth another thread */
 #define TICKS_QUIET 25		      /* without a request, after which the warden sleeps */
 
 static void *worker_run(void *arg);
@@ -116,21 +120,28 @@ static uint32_t write_flags(const struct fuse_buf *buf, bool of_request)
 	return of_request ? write.write_flags : write.flags;
 }
 
-/* Answered from memory in less time than it takes to wake another thread, whoever waits. */
-static bool is_trivial(uint32_t opcode)
+/* Whether the answer may have to be read from the disk. */
+static bool may_read(uint32_t opcode)
 {
 	switch (opcode) {
-	case FUSE_FORGET:
-	case FUSE_BATCH_FORGET:
-	case FUSE_OPEN:
-	case FUSE_FLUSH:
-	case FUSE_RELEASE:
-	case FUSE_RELEASEDIR:
-	case FUSE_INTERRUPT:
+	case FUSE_LOOKUP:
+	case FUSE_GETATTR:
+	case FUSE_READ:
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+	case FUSE_READLINK:
+	case FUSE_GETXATTR:
+	case FUSE_LISTXATTR:
 		return true;
 	default:
 		return false;
 	}
+}
+
+/* Copies contents or makes many entries. */
+static bool is_long(uint32_t opcode)
+{
+	return opcode == FUSE_READ || opcode == FUSE_READDIR || opcode == FUSE_READDIRPLUS;
 }
 
 /* Whether the answer has to wait for the disk. */
@@ -159,13 +170,16 @@ static bool is_slow(const struct pool *p, const struct fuse_in_header *head,
 }
 
 /*
- * Whether other requests may be waiting: somebody else has sent one lately, or this one belongs to
- * readahead or write-back, which do not wait for each other. It saves a poll where one program
- * does one thing after the other.
+ * Whether another thread could gain from the requests that may be waiting. It takes longer to wake
+ * one than to answer from memory, so this is asked only where it pays. Somebody else has sent a
+ * request lately, or this one belongs to readahead or write-back, which do not wait for each
+ * other; that saves a poll where one program does one thing after the other.
  */
-static bool may_wait(struct pool *p, const struct fuse_in_header *head, const struct fuse_buf *buf)
+static bool may_gain(struct pool *p, const struct fuse_in_header *head, const struct fuse_buf *buf)
 {
-	if (is_trivial(head->opcode)) /* and many of them bear nobody's pid */
+	bool cold = atomic_load_explicit(&p->cold, memory_order_relaxed) && may_read(head->opcode);
+
+	if (!cold && !is_long(head->opcode) && buf->size < LONG_BYTES)
 		return false;
 	if (p->last_pid != head->pid) {
 		p->last_pid = head->pid;
@@ -177,6 +191,31 @@ static bool may_wait(struct pool *p, const struct fuse_in_header *head, const st
 	}
 	return head->opcode == FUSE_READ ||
 	       (head->opcode == FUSE_WRITE && (write_flags(buf, true) & FUSE_WRITE_CACHE));
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Answer, and remember whether the cache was cold. */
+static void process(struct pool *p, const struct fuse_in_header *head, const struct fuse_buf *buf)
+{
+	bool reads = may_read(head->opcode);
+	int64_t from = reads ? now_ns() : 0;
+	unsigned cold;
+
+	fuse_session_process_buf(p->session, buf);
+	if (!reads)
+		return;
+	cold = atomic_load_explicit(&p->cold, memory_order_relaxed);
+	if (now_ns() - from > COLD_NS)
+		atomic_store_explicit(&p->cold, COLD, memory_order_relaxed);
+	else if (cold)
+		atomic_store_explicit(&p->cold, cold - 1, memory_order_relaxed);
 }
 
 static bool more_waits(const struct pool *p)
@@ -204,15 +243,15 @@ static bool answer(struct pool *p, unsigned id, const struct fuse_buf *buf)
 	if (buf->size >= sizeof(head))
 		memcpy(&head, buf->mem, sizeof(head));
 	if (is_slow(p, &head, buf) ||
-	    (p->max_threads > 1 && may_wait(p, &head, buf) && more_waits(p))) {
+	    (p->max_threads > 1 && may_gain(p, &head, buf) && more_waits(p))) {
 		give_away(p);
-		fuse_session_process_buf(p->session, buf);
+		process(p, &head, buf);
 		return false;
 	}
 	atomic_fetch_add(&p->beat, 1);
 	if (atomic_load_explicit(&p->wake_warden, memory_order_relaxed))
 		wake_warden(p);
-	fuse_session_process_buf(p->session, buf);
+	process(p, &head, buf);
 	pthread_mutex_lock(&p->mu);
 	mine = p->reader == id;
 	if (mine)
@@ -332,6 +371,7 @@ int pool_start(struct pool *p, struct fuse_session *session, unsigned max_thread
 	p->max_threads = max_threads;
 	p->sync = sync;
 	atomic_init(&p->beat, 0);
+	atomic_init(&p->cold, 0);
 	atomic_init(&p->wake_warden, false);
 	err = -pthread_mutex_init(&p->mu, NULL);
 	if (err)

@@ -33,6 +33,7 @@ struct pool {
 	unsigned watchful;	   /* [the reader] for how many more requests to poll */
 	pthread_t warden;	   /* [self] */
 	atomic_uint_fast64_t beat; /* [atomic] odd while the reader answers; changes with each */
+	atomic_uint cold;	   /* [atomic] how many more requests are taken for slow reads */
 	atomic_bool wake_warden;   /* [atomic] copy of warden_sleeps for the reader */
 };
 

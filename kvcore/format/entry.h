@@ -73,6 +73,12 @@ struct record_op {
 /* Append one operation's encoding. Return: 0, -ENOMEM. */
 int record_op_append(struct kv_buf *out, const struct record_op *op) KV_MUST_CHECK;
 /*
+ * What stands before the operations of a record; they may follow from elsewhere. Return: its
+ * length.
+ */
+#define RECORD_HEADER_MAX 30U
+size_t record_header(kv_seq seq, uint64_t op_count, size_t ops_len, uint8_t out[RECORD_HEADER_MAX]);
+/*
  * Append a whole record around operations already encoded by record_op_append().
  */
 int record_append(struct kv_buf *payload, kv_seq seq, uint64_t op_count,

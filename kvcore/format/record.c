@@ -29,21 +29,27 @@ int record_op_append(struct kv_buf *out, const struct record_op *op)
 	return err;
 }
 
+size_t record_header(kv_seq seq, uint64_t op_count, size_t ops_len, uint8_t out[RECORD_HEADER_MAX])
+{
+	size_t n = varint_put(out, varint_len(seq) + varint_len(op_count) + ops_len);
+
+	n += varint_put(out + n, seq);
+	return n + varint_put(out + n, op_count);
+}
+
 int record_append(struct kv_buf *payload, kv_seq seq, uint64_t op_count,
 		  struct kv_slice encoded_ops)
 {
-	uint64_t len = varint_len(seq) + varint_len(op_count) + encoded_ops.len;
+	uint8_t header[RECORD_HEADER_MAX];
 	int err;
 
-	if (encoded_ops.len > PTRDIFF_MAX - 3 * VARINT_MAX_BYTES)
+	if (encoded_ops.len > PTRDIFF_MAX - sizeof(header))
 		return -ENOMEM;
-	err = buf_reserve(payload, 3 * VARINT_MAX_BYTES + encoded_ops.len);
+	err = buf_reserve(payload, sizeof(header) + encoded_ops.len);
 	if (err)
 		return err;
-	payload->len += varint_put(payload->data + payload->len, len);
-	payload->len += varint_put(payload->data + payload->len, seq);
-	payload->len += varint_put(payload->data + payload->len, op_count);
-	return buf_append_slice(payload, encoded_ops); /* cannot fail: room is reserved */
+	err = buf_append(payload, header, record_header(seq, op_count, encoded_ops.len, header));
+	return err ? err : buf_append_slice(payload, encoded_ops); /* cannot fail: reserved */
 }
 
 void record_reader_init(struct record_reader *r, struct kv_slice payload)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The log's writer. A frame is put together behind the bytes of its first block
- * that are there already, padded with zeros to whole blocks and written through
- * the host's cache in one transfer, so the host never has to read.
+ * The log's writer. A frame is written through the host's cache in one transfer. The
+ * first one of a block fills the block up with zeros, so the host has no reason
+ * to read it, and one that ends in the block that it begins in is written alone: a
+ * small commit costs no copy of 4 KiB.
  *
  * The rule that durability rests on: a block that a sync has covered is never
  * written again, for tearing it would destroy what was acknowledged. A sync
@@ -33,12 +34,11 @@ struct wal {
 	uint64_t epoch;		    /* [const] */
 
 	struct os_mutex mu;
-	struct wal_position end;     /* [mu] after the last frame, and its sum */
-	uint64_t sealed;	     /* [mu] no frame begins before it */
-	uint64_t tail;		     /* [mu] */
-	uint64_t frames, bytes;	     /* [mu] written */
-	struct kv_buf image;	     /* [mu] the blocks to write, kept for its memory */
-	uint8_t block[FORMAT_BLOCK]; /* [mu] bytes of end's block before end */
+	struct wal_position end; /* [mu] after the last frame, and its sum */
+	uint64_t sealed;	 /* [mu] no frame begins before it */
+	uint64_t tail;		 /* [mu] */
+	uint64_t frames, bytes;	 /* [mu] written */
+	struct kv_buf image;	 /* [mu] the bytes to write, kept for its memory */
 
 	struct os_mutex sync_mu;
 	struct os_cond synced; /* durable, flushing or poison changed */
@@ -147,16 +147,22 @@ static uint64_t limit(const struct wal *w) KV_REQUIRES(w->mu)
 	return align_down_u64(w->tail, FORMAT_BLOCK) + w->options.log_size;
 }
 
-/*
- * Put the blocks of a frame together in w->image: what the first block holds
- * already, header, payload, zeros. @sum receives the frame's sum.
- */
+/* How many bytes to write for a frame: to the end of its last block, if that is a new one. */
+static size_t image_len(uint64_t start, uint64_t payload_len)
+{
+	uint64_t end = start + wal_frame_len(payload_len);
+
+	if (start % FORMAT_BLOCK == 0 || end > align_up_u64(start, FORMAT_BLOCK))
+		end = align_up_u64(end, FORMAT_BLOCK);
+	return (size_t)(end - start);
+}
+
+/* Put a frame together in w->image: header, payload, zeros. @sum receives the frame's sum. */
 static int build_image(struct wal *w, const struct kv_slice *parts, size_t part_count,
 		       uint64_t payload_len, uint8_t sum[CHECKSUM_LEN]) KV_REQUIRES(w->mu)
 {
 	uint64_t start = next_start(w);
-	size_t before = (size_t)(start % FORMAT_BLOCK);
-	size_t total = (size_t)align_up_u64(before + wal_frame_len(payload_len), FORMAT_BLOCK);
+	size_t total = image_len(start, payload_len);
 	struct log_frame_header h;
 	uint8_t *p;
 	int err;
@@ -165,15 +171,13 @@ static int build_image(struct wal *w, const struct kv_slice *parts, size_t part_
 	err = buf_reserve(&w->image, total);
 	if (err)
 		return err;
-	p = w->image.data;
-	memcpy(p, w->block, before);
-	p += before + sizeof(h);
+	p = w->image.data + sizeof(h);
 	for (size_t i = 0; i < part_count; i++) {
 		if (parts[i].len != 0)
 			memcpy(p, parts[i].data, parts[i].len);
 		p += parts[i].len;
 	}
-	memset(p, 0, total - before - sizeof(h) - payload_len);
+	memset(p, 0, total - sizeof(h) - payload_len);
 	h.magic = le32_of(LOG_FRAME_MAGIC);
 	h.payload_len = le32_of((uint32_t)payload_len);
 	h.lsn = le64_of(start);
@@ -182,11 +186,10 @@ static int build_image(struct wal *w, const struct kv_slice *parts, size_t part_
 	memcpy(h.uuid, w->options.uuid, sizeof(h.uuid));
 	memcpy(h.prev_sum, w->end.prev_sum, CHECKSUM_LEN);
 	err = wal_frame_sum(w->options.checksum, &h,
-			    kv_slice_of(w->image.data + before + sizeof(h), (size_t)payload_len),
-			    h.sum);
+			    kv_slice_of(w->image.data + sizeof(h), (size_t)payload_len), h.sum);
 	if (err)
 		return err;
-	memcpy(w->image.data + before, &h, sizeof(h));
+	memcpy(w->image.data, &h, sizeof(h));
 	memcpy(sum, h.sum, CHECKSUM_LEN);
 	w->image.len = total;
 	return 0;
@@ -206,14 +209,11 @@ static int append_locked(struct wal *w, const struct kv_slice *parts, size_t par
 	if (err == -ENOMEM)
 		return err;
 	if (!err)
-		err = wal_frame_write(&w->options, align_down_u64(start, FORMAT_BLOCK),
-				      w->image.data, w->image.len);
+		err = wal_frame_write(&w->options, start, w->image.data, w->image.len);
 	if (err) {
 		wal_poison(w, err);
 		return -KV_E_POISONED;
 	}
-	memcpy(w->block, w->image.data + align_down_u64(w->image.len - 1, FORMAT_BLOCK),
-	       FORMAT_BLOCK);
 	w->end.lsn = end;
 	memcpy(w->end.prev_sum, sum, CHECKSUM_LEN);
 	w->frames++;

@@ -114,8 +114,23 @@ int kv_get(struct kv_db *db, unsigned keyspace, struct kv_slice key, struct kv_b
 	return err ? err : view_read_newest(db, ikey, value);
 }
 
-int kv_put(struct kv_db *db, unsigned keyspace, struct kv_slice key, struct kv_slice value,
-	   unsigned flags)
+/* One put or delete as a commit: like a batch of it, without making one. */
+static int write_op(struct kv_db *db, const struct record_op *op, unsigned flags)
+{
+	struct lock_owner *locks = NULL;
+	int err = lock_owner_new(db->locks, &locks);
+
+	if (!err)
+		err = lock_acquire(locks, op->key, LOCK_EXCLUSIVE, db->options.lock_timeout_ms,
+				   NULL);
+	if (!err)
+		err = txn_write_op(db, op, flags, locks);
+	lock_owner_free(locks);
+	return err;
+}
+
+static int put_large(struct kv_db *db, unsigned keyspace, struct kv_slice key,
+		     struct kv_slice value, unsigned flags)
 {
 	struct kv_batch *b = NULL;
 	int err = kv_batch_new(db, &b);
@@ -128,15 +143,29 @@ int kv_put(struct kv_db *db, unsigned keyspace, struct kv_slice key, struct kv_s
 	return err;
 }
 
+int kv_put(struct kv_db *db, unsigned keyspace, struct kv_slice key, struct kv_slice value,
+	   unsigned flags)
+{
+	struct record_op op = {.kind = ENTRY_PUT, .value = value};
+	uint8_t buf[IKEY_MAX];
+	int err;
+
+	if (db->readonly)
+		return -KV_E_READONLY;
+	if (value.len >= db->options.large_value_bytes)
+		return put_large(db, keyspace, key, value, flags);
+	err = txn_ikey(buf, keyspace, key, &op.key);
+	return err ? err : write_op(db, &op, flags);
+}
+
 int kv_delete(struct kv_db *db, unsigned keyspace, struct kv_slice key, unsigned flags)
 {
-	struct kv_batch *b = NULL;
-	int err = kv_batch_new(db, &b);
+	struct record_op op = {.kind = ENTRY_DELETE};
+	uint8_t buf[IKEY_MAX];
+	int err;
 
-	if (!err)
-		err = kv_batch_delete(b, keyspace, key);
-	if (!err)
-		err = kv_batch_write(b, flags, NULL);
-	kv_batch_free(b);
-	return err;
+	if (db->readonly)
+		return -KV_E_READONLY;
+	err = txn_ikey(buf, keyspace, key, &op.key);
+	return err ? err : write_op(db, &op, flags);
 }

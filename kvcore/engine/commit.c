@@ -7,53 +7,31 @@
  * for a sync happens afterwards and outside the queue, so commits that do not
  * sync never wait for one that does.
  *
- *   queue_enter() -> lead() -> make_room() -> write_group() -> apply_group() -> publish
+ *   queue_and_wait() -> lead() -> commit_room_make() -> write_group() -> apply_group() -> publish
  *
- * Only the leader appends to the log, adds to the memtable and rotates it.
+ * Each thread encodes its own commit, and applies it if it is large and the leader is
+ * another thread. A follower sleeps on a condition of its own, so a group's end
+ * wakes those that it committed and the next leader.
+ *
+ * Only the leader appends to the log and rotates the memtable (commit_room.c).
  *
  * A commit is visible once it is in the log and in the memtable, in the order of
  * its number. If the memtable cannot take what the log already has, the two
  * disagree until the log is replayed: the database is poisoned and the outcome unknown.
  */
-#include "kvcore/engine/db.h"
+#include "kvcore/engine/commit_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
 #include "kvcore/base/logmsg.h"
-#include "kvcore/base/varint.h"
-#include "kvcore/engine/writeset.h"
 
 /* A frame gathers commits up to this many bytes. */
 #define GROUP_BYTES_MAX (4U * 1024 * 1024)
-/* Memtables waiting for their flush before writers wait for it. */
-#define FROZEN_LIMIT	2U
-#define GROUP_COUNT_MAX 256U
-#define WAIT_SLICE_MS	100U
-
-struct request {
-	struct request *next;
-	struct writeset *writes;
-	struct kv_buf ops; /* encoded */
-	unsigned flags;
-	bool done;
-	int result;
-	kv_seq seq;
-	uint64_t end;
-};
-
-struct commit_queue {
-	struct os_mutex mu; /* OS_RANK_COMMIT */
-	struct os_cond done;
-	struct request *head;  /* [mu] oldest first */
-	struct request **tail; /* [mu] */
-	bool leading;	       /* [mu] somebody leads */
-	kv_seq last_seq;       /* [leader] */
-	struct kv_buf payload; /* [leader] reused */
-};
+#define SHARE_OPS	64U /* a thread woken to apply fewer than this loses time */
+#define OP_OVERHEAD	8U  /* bytes of an encoded operation beside key and value, about */
 
 int commit_queue_new(kv_seq last_seq, struct commit_queue **out)
 {
@@ -67,6 +45,12 @@ int commit_queue_new(kv_seq last_seq, struct commit_queue **out)
 		goto out;
 	err = os_cond_init(&q->done);
 	if (err) {
+		os_mutex_fini(&q->mu);
+		goto out;
+	}
+	err = os_cond_init(&q->applied);
+	if (err) {
+		os_cond_fini(&q->done);
 		os_mutex_fini(&q->mu);
 		goto out;
 	}
@@ -84,161 +68,10 @@ void commit_queue_free(struct commit_queue *q)
 	if (!q)
 		return;
 	KV_ASSERT(!q->head && !q->leading);
-	kv_buf_free(&q->payload);
+	os_cond_fini(&q->applied);
 	os_cond_fini(&q->done);
 	os_mutex_fini(&q->mu);
 	free(q);
-}
-
-/* ---- room: pacing, rotation, log space -------------------------------------- */
-
-/* A writer waited: @e was begun before. */
-static void stall_end(struct kv_db *db, struct kv_trace_event *e, int result)
-{
-	uint64_t ns = trace_end(&db->trace, e, result);
-
-	COUNT(db, write_stalls, 1);
-	COUNT(db, write_stall_us, ns / 1000);
-	os_stats_record(&db->stats, KV_HISTOGRAM_WRITE_STALL, ns);
-}
-
-static void pause_us(struct kv_db *db, unsigned us)
-{
-	const struct timespec t = {us / 1000000, (long)(us % 1000000) * 1000};
-	struct kv_trace_event e = {.kind = KV_TRACE_STALL, .reason = "pace"};
-
-	if (!us)
-		return;
-	trace_begin(&db->trace, &e);
-	nanosleep(&t, NULL);
-	stall_end(db, &e, 0);
-}
-
-/* Leader only. */
-static int rotate(struct kv_db *db)
-{
-	struct memtable *fresh = NULL;
-	struct frozen f = {0};
-	int err;
-
-	err = memtable_new(db->cache, &fresh);
-	if (err)
-		return err;
-	atomic_store_explicit(&db->fresh_value_bytes, 0, memory_order_relaxed);
-	f.last_seq = db->commits->last_seq;
-	wal_get_position(db->wal, &f.log_after);
-	os_mutex_lock(&db->mu);
-	f.memtable = db->view->active;
-	err = view_rotate_locked(db, fresh);
-	if (!err) {
-		memtable_freeze(f.memtable);
-		db->frozen[db->frozen_count++] = f;
-		memtable_ref(f.memtable);
-		os_cond_broadcast(&db->changed);
-	}
-	os_mutex_unlock(&db->mu);
-	memtable_unref(fresh);
-	return err;
-}
-
-/* Wait while too many memtables are frozen, or until the oldest is flushed. */
-static int wait_for_flush(struct kv_db *db, unsigned limit)
-{
-	struct kv_trace_event e = {.kind = KV_TRACE_STALL,
-				   .reason = limit ? "memtables" : "log full"};
-	bool waited = false;
-	int err = 0;
-
-	os_mutex_lock(&db->mu);
-	while (!err && db->frozen_count > limit) {
-		if (wal_poisoned(db->wal))
-			err = -KV_E_POISONED;
-		else if (db->background_error == -KV_E_NOSPACE)
-			err = -KV_E_NOSPACE;
-		if (err)
-			break;
-		if (!waited)
-			trace_begin(&db->trace, &e);
-		waited = true;
-		os_cond_timedwait(&db->changed, &db->mu, WAIT_SLICE_MS);
-	}
-	os_mutex_unlock(&db->mu);
-	if (waited)
-		stall_end(db, &e, err);
-	return err;
-}
-
-static struct memtable *active_memtable(struct kv_db *db)
-{
-	struct memtable *m;
-
-	os_mutex_lock(&db->mu);
-	m = db->view->active; /* stays: only the leader, who asks, replaces it */
-	os_mutex_unlock(&db->mu);
-	return m;
-}
-
-static unsigned frozen_count(struct kv_db *db)
-{
-	unsigned n;
-
-	os_mutex_lock(&db->mu);
-	n = db->frozen_count;
-	os_mutex_unlock(&db->mu);
-	return n;
-}
-
-/*
- * Freeze the memtable when it is full, when the log is half full of what only it holds, or when
- * it refers to many bytes of large values: the values that they replaced die at its flush.
- */
-static int make_room(struct kv_db *db)
-{
-	struct memtable *m = active_memtable(db);
-	bool full = memtable_bytes(m) >= db->options.memtable_bytes;
-	bool values_full = atomic_load_explicit(&db->fresh_value_bytes, memory_order_relaxed) >
-			   db->fresh_value_max;
-	bool log_full = wal_used(db->wal) > db->wal_size / 2 && frozen_count(db) == 0;
-	int err;
-
-	pause_us(db, background_pace_us(db));
-	if (memtable_empty(m) || !(full || log_full || values_full))
-		return 0;
-	err = wait_for_flush(db, FROZEN_LIMIT - 1);
-	return err ? err : rotate(db);
-}
-
-/* The log has no room for the frame: flush what holds its tail, and try again. */
-static int make_log_room(struct kv_db *db)
-{
-	int err;
-
-	if (frozen_count(db) == 0) {
-		if (memtable_empty(active_memtable(db)))
-			return -KV_E_NOSPACE;
-		err = rotate(db);
-		if (err)
-			return err;
-	}
-	return wait_for_flush(db, 0);
-}
-
-/*
- * Nothing may enter the log that could not be flushed: ask for space for all that
- * is in memory and this, unless the commit is there to free some.
- */
-static int check_space(struct kv_db *db, const struct request *r)
-{
-	uint64_t need = r->ops.len;
-
-	if (r->flags & KV_COMMIT_RESERVE)
-		return 0;
-	os_mutex_lock(&db->mu);
-	need += memtable_bytes(db->view->active);
-	for (unsigned i = 0; i < db->frozen_count; i++)
-		need += memtable_bytes(db->frozen[i].memtable);
-	os_mutex_unlock(&db->mu);
-	return space_has_room(db->space, need) ? 0 : -KV_E_NOSPACE;
 }
 
 /* ---- the group ---------------------------------------------------------------- */
@@ -246,21 +79,19 @@ static int check_space(struct kv_db *db, const struct request *r)
 static int write_group(struct kv_db *db, struct request *group, uint64_t *end)
 {
 	struct commit_queue *q = db->commits;
-	struct kv_slice part;
 	kv_seq seq = q->last_seq;
-	int err = 0;
+	size_t n = 0;
+	int err;
 
-	buf_clear(&q->payload);
-	for (struct request *r = group; r && !err; r = r->next) {
+	for (struct request *r = group; r; r = r->next, n++) {
 		r->seq = ++seq;
-		err = record_append(&q->payload, r->seq, writeset_ops(r->writes),
-				    kv_buf_slice(&r->ops));
+		q->parts[2 * n] =
+			kv_slice_of(q->headers[n],
+				    record_header(r->seq, r->op_count, r->ops.len, q->headers[n]));
+		q->parts[2 * n + 1] = kv_buf_slice(&r->ops);
 	}
-	if (err)
-		return err;
-	part = kv_buf_slice(&q->payload);
-	while ((err = wal_append(db->wal, &part, 1, end)) == -KV_E_NOSPACE) {
-		err = make_log_room(db);
+	while ((err = wal_append(db->wal, q->parts, 2 * n, end)) == -KV_E_NOSPACE) {
+		err = commit_room_make_log(db);
 		if (err)
 			return err;
 	}
@@ -284,36 +115,108 @@ static int apply_op(void *ctx, enum entry_kind kind, struct kv_slice key, struct
 	return memtable_add(a->memtable, &e);
 }
 
+static int apply_request(struct memtable *m, struct request *r)
+{
+	struct apply a = {m, r->seq};
+
+	if (r->op)
+		return apply_op(&a, r->op->kind, r->op->key, r->op->value);
+	writeset_forget_refs(r->writes);
+	return writeset_each(r->writes, apply_op, &a);
+}
+
+/* Is it worth waking the thread that sleeps for this request to let it apply it? */
+static bool worth_sharing(const struct request *r)
+{
+	return r->op_count >= SHARE_OPS && !range_set_count(writeset_ranges(r->writes));
+}
+
+/*
+ * Leave large requests of a group to their own threads, which insert at once. Range
+ * deletes stay with the leader: they go into a memtable one after another. A waiting
+ * request that is not asleep is on its way to here and is not waited for.
+ */
+static void share(struct commit_queue *q, struct request *group)
+{
+	if (!group->next)
+		return;
+	os_mutex_lock(&q->mu);
+	for (struct request *r = group; r; r = r->next) {
+		r->shared = r->asleep && worth_sharing(r);
+		if (!r->shared)
+			continue;
+		r->to_apply = true;
+		q->applying++;
+		os_cond_signal(&r->woken);
+	}
+	os_mutex_unlock(&q->mu);
+}
+
+/* A follower's part. */
+static void apply_own(struct kv_db *db, struct request *mine) KV_NO_THREAD_ANALYSIS
+{
+	struct commit_queue *q = db->commits;
+
+	os_mutex_unlock(&q->mu);
+	mine->result = apply_request(commit_active(db), mine);
+	os_mutex_lock(&q->mu);
+	mine->to_apply = false;
+	if (--q->applying == 0)
+		os_cond_signal(&q->applied);
+}
+
 static int apply_group(struct kv_db *db, struct request *group)
 {
-	struct memtable *m = active_memtable(db);
+	struct commit_queue *q = db->commits;
+	struct memtable *m = commit_active(db);
+	bool shared = false;
 	int err = 0;
 
-	for (struct request *r = group; r && !err; r = r->next) {
-		struct apply a = {m, r->seq};
-
-		writeset_forget_refs(r->writes);
-		err = writeset_each(r->writes, apply_op, &a);
+	share(q, group);
+	for (struct request *r = group; r; r = r->next) {
+		shared = shared || r->shared;
+		if (!err && !r->shared)
+			err = apply_request(m, r);
 	}
+	if (!shared)
+		return err;
+	os_mutex_lock(&q->mu);
+	while (q->applying)
+		os_cond_wait(&q->applied, &q->mu);
+	os_mutex_unlock(&q->mu);
+	for (struct request *r = group; r && !err; r = r->next)
+		err = r->shared ? r->result : 0;
 	return err;
 }
 
-/* Refuse what cannot go through, so that the rest of the group is not held up by it. */
+/*
+ * Nothing may enter the log that could not be flushed: there must be space for all that is in
+ * memory and this, unless the commit is there to free some. Refuse what cannot go
+ * through, so that the rest of the group is not held up by it.
+ */
 static struct request *admit(struct kv_db *db, struct request *group)
 {
+	uint64_t unflushed = commit_room_unflushed(db);
 	struct request *kept = NULL;
 	struct request **tail = &kept;
+	uint64_t need = unflushed;
 
+	for (struct request *r = group; r; r = r->next)
+		need += r->ops.len;
+	if (space_has_room(db->space, need))
+		return group;
 	while (group) {
 		struct request *r = group;
 
 		group = r->next;
 		r->next = NULL;
-		r->result = check_space(db, r);
-		if (!r->result) {
-			*tail = r;
-			tail = &r->next;
+		if (!(r->flags & KV_COMMIT_RESERVE) &&
+		    !space_has_room(db->space, unflushed + r->ops.len)) {
+			r->result = -KV_E_NOSPACE;
+			continue;
 		}
+		*tail = r;
+		tail = &r->next;
 	}
 	return kept;
 }
@@ -323,7 +226,7 @@ static void run_group(struct kv_db *db, struct request *group)
 	uint64_t end = 0;
 	int err;
 
-	err = make_room(db);
+	err = commit_room_make(db);
 	if (!err)
 		err = write_group(db, group, &end);
 	if (!err && apply_group(db, group)) {
@@ -368,38 +271,78 @@ static uint64_t group_max(const struct kv_db *db)
 	return min_u64(GROUP_BYTES_MAX, wal_payload_max(db->wal) / 2);
 }
 
-/*
- * Wait until somebody has committed @mine, leading whenever nobody does. The
- * requests' memory belongs to threads that may go as soon as done is set, so a
- * group is remembered in an array and touched only before that.
- */
-static void lead(struct kv_db *db, struct request *mine)
+/* Lead one group, which contains what has waited longest. */
+KV_NO_THREAD_ANALYSIS static void lead(struct kv_db *db) /* with q->mu held */
 {
 	struct commit_queue *q = db->commits;
 	struct request *all[GROUP_COUNT_MAX];
 	unsigned count = 0;
 	struct request *group;
 
+	q->leading = true;
+	group = take_group(q, group_max(db));
+	os_mutex_unlock(&q->mu);
+	for (struct request *r = group; r; r = r->next)
+		all[count++] = r;
+	group = admit(db, group);
+	if (group)
+		run_group(db, group);
 	os_mutex_lock(&q->mu);
+	for (unsigned i = 0; i < count; i++) {
+		all[i]->done = true;
+		if (all[i]->asleep)
+			os_cond_signal(&all[i]->woken);
+	}
+	q->leading = false;
+}
+
+/* Nobody leads any more: wake who does next, and nobody else. */
+static void hand_over(struct commit_queue *q) KV_REQUIRES(q->mu)
+{
+	if (q->head && q->head->asleep)
+		os_cond_signal(&q->head->woken);
+	os_cond_broadcast(&q->done);
+}
+
+/* With q->mu held: sleep until woken. Without a condition to sleep on, wait for any change. */
+KV_NO_THREAD_ANALYSIS static void sleep_on(struct kv_db *db, struct request *mine)
+{
+	struct commit_queue *q = db->commits;
+
+	if (os_cond_init(&mine->woken)) {
+		os_cond_timedwait(&q->done, &q->mu, 1);
+		return;
+	}
+	mine->asleep = true;
+	while (!mine->done && q->leading) {
+		if (mine->to_apply)
+			apply_own(db, mine);
+		else
+			os_cond_wait(&mine->woken, &q->mu);
+	}
+	mine->asleep = false;
+	os_cond_fini(&mine->woken);
+}
+
+/*
+ * Wait until somebody has committed @mine, leading whenever nobody does. The
+ * requests' memory belongs to threads that may go as soon as done is set, so a
+ * group is remembered in an array and touched only before that.
+ */
+static void queue_and_wait(struct kv_db *db, struct request *mine)
+{
+	struct commit_queue *q = db->commits;
+
+	os_mutex_lock(&q->mu);
+	*q->tail = mine;
+	q->tail = &mine->next;
 	while (!mine->done) {
 		if (q->leading) {
-			os_cond_wait(&q->done, &q->mu);
+			sleep_on(db, mine);
 			continue;
 		}
-		q->leading = true;
-		group = take_group(q, group_max(db));
-		os_mutex_unlock(&q->mu);
-		count = 0;
-		for (struct request *r = group; r; r = r->next)
-			all[count++] = r;
-		group = admit(db, group);
-		if (group)
-			run_group(db, group);
-		os_mutex_lock(&q->mu);
-		for (unsigned i = 0; i < count; i++)
-			all[i]->done = true;
-		q->leading = false;
-		os_cond_broadcast(&q->done);
+		lead(db);
+		hand_over(q);
 	}
 	os_mutex_unlock(&q->mu);
 }
@@ -411,33 +354,49 @@ static int encode_op(void *ctx, enum entry_kind kind, struct kv_slice key, struc
 	return record_op_append(ctx, &op);
 }
 
+/* Commit what @r holds encoded. */
+static int submit(struct kv_db *db, struct request *r, kv_seq *seq, uint64_t *end)
+{
+	if (r->ops.len + 64 > wal_payload_max(db->wal))
+		return -KV_E_TOO_BIG;
+	queue_and_wait(db, r);
+	if (r->result)
+		return r->result;
+	*seq = r->seq;
+	*end = r->end;
+	COUNT(db, commits, 1);
+	return 0;
+}
+
 int commit_submit(struct kv_db *db, struct writeset *w, unsigned flags, kv_seq *seq, uint64_t *end)
 {
-	struct commit_queue *q = db->commits;
-	struct request r = {.writes = w, .flags = flags};
+	struct request r = {.writes = w, .op_count = writeset_ops(w), .flags = flags};
 	int err;
 
 	if (wal_poisoned(db->wal))
 		return -KV_E_POISONED;
-	err = writeset_each(w, encode_op, &r.ops);
-	if (err)
-		goto out;
-	if (r.ops.len + 64 > wal_payload_max(db->wal)) {
-		err = -KV_E_TOO_BIG;
-		goto out;
-	}
-	os_mutex_lock(&q->mu);
-	*q->tail = &r;
-	q->tail = &r.next;
-	os_mutex_unlock(&q->mu);
-	lead(db, &r);
-	err = r.result;
-	if (!err) {
-		*seq = r.seq;
-		*end = r.end;
-		COUNT(db, commits, 1);
-	}
-out:
+	err = buf_reserve(&r.ops, writeset_bytes(w) + r.op_count * OP_OVERHEAD);
+	if (!err)
+		err = writeset_each(w, encode_op, &r.ops);
+	if (!err)
+		err = submit(db, &r, seq, end);
+	kv_buf_free(&r.ops);
+	return err;
+}
+
+int commit_submit_op(struct kv_db *db, const struct record_op *op, unsigned flags, kv_seq *seq,
+		     uint64_t *end)
+{
+	struct request r = {.op = op, .op_count = 1, .flags = flags};
+	int err;
+
+	if (wal_poisoned(db->wal))
+		return -KV_E_POISONED;
+	err = buf_reserve(&r.ops, op->key.len + op->value.len + OP_OVERHEAD);
+	if (!err)
+		err = record_op_append(&r.ops, op);
+	if (!err)
+		err = submit(db, &r, seq, end);
 	kv_buf_free(&r.ops);
 	return err;
 }
@@ -459,13 +418,13 @@ int commit_rotate(struct kv_db *db)
 	os_mutex_unlock(&q->mu);
 	if (wal_poisoned(db->wal))
 		err = -KV_E_POISONED;
-	else if (!memtable_empty(active_memtable(db)))
-		err = wait_for_flush(db, FROZEN_LIMIT - 1);
-	if (!err && !memtable_empty(active_memtable(db)))
-		err = rotate(db);
+	else if (!memtable_empty(commit_active(db)))
+		err = commit_room_wait(db, FROZEN_LIMIT - 1);
+	if (!err && !memtable_empty(commit_active(db)))
+		err = commit_room_rotate(db);
 	os_mutex_lock(&q->mu);
 	q->leading = false;
-	os_cond_broadcast(&q->done);
+	hand_over(q);
 	os_mutex_unlock(&q->mu);
 	return err;
 }

@@ -191,6 +191,9 @@ void commit_queue_free(struct commit_queue *q);
  */
 int commit_submit(struct kv_db *db, struct writeset *w, unsigned flags, kv_seq *seq, uint64_t *end)
 	KV_MUST_CHECK;
+/* The same for one operation on a key, borrowed for the call. */
+int commit_submit_op(struct kv_db *db, const struct record_op *op, unsigned flags, kv_seq *seq,
+		     uint64_t *end) KV_MUST_CHECK;
 /* Make everything up to @lsn durable. Return: 0, -KV_E_POISONED. */
 int commit_sync(struct kv_db *db, uint64_t lsn) KV_MUST_CHECK;
 /* Freeze the active memtable, if it holds anything. Return: 0, -ENOMEM, -KV_E_POISONED,

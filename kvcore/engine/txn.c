@@ -76,20 +76,34 @@ int txn_range(struct txn_range *r, unsigned keyspace, struct kv_slice from, stru
 	return slice_compare(r->from, r->to) > 0 ? -KV_E_INVALID : 0;
 }
 
-static int write_commit(struct kv_db *db, struct writeset *w, unsigned flags,
+/* What is committed: a writeset, or else one operation. */
+struct commit_what {
+	struct writeset *writes;
+	const struct record_op *op;
+};
+
+static int submit(struct kv_db *db, const struct commit_what *what, unsigned flags, kv_seq *seq,
+		  uint64_t *end)
+{
+	if (what->op)
+		return commit_submit_op(db, what->op, flags, seq, end);
+	return commit_submit(db, what->writes, flags, seq, end);
+}
+
+static int write_commit(struct kv_db *db, const struct commit_what *what, unsigned flags,
 			struct lock_owner *locks, kv_seq *seq)
 {
 	kv_seq number = 0;
 	uint64_t end = 0;
 	int err = 0;
 
-	if (writeset_empty(w)) {
+	if (!what->op && writeset_empty(what->writes)) {
 		if (flags & KV_COMMIT_SYNC)
 			err = kv_sync(db);
 	} else {
-		err = commit_submit(db, w, flags, &number, &end);
+		err = submit(db, what, flags, &number, &end);
 		if (err == -KV_E_NOSPACE && !(flags & KV_COMMIT_OPTIONAL) && !reclaim_space(db))
-			err = commit_submit(db, w, flags, &number, &end);
+			err = submit(db, what, flags, &number, &end);
 		if (locks)
 			lock_release_all(locks);
 		if (!err && (flags & KV_COMMIT_SYNC)) {
@@ -102,8 +116,8 @@ static int write_commit(struct kv_db *db, struct writeset *w, unsigned flags,
 	return err;
 }
 
-int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struct lock_owner *locks,
-		     kv_seq *seq)
+static int timed_commit(struct kv_db *db, const struct commit_what *what, unsigned flags,
+			struct lock_owner *locks, kv_seq *seq)
 {
 	bool sync = flags & KV_COMMIT_SYNC;
 	struct kv_trace_event e = {.kind = KV_TRACE_COMMIT, .reason = sync ? "sync" : NULL};
@@ -112,12 +126,28 @@ int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struc
 
 	if (!sync && !trace_wants(&db->trace, KV_TRACE_COMMIT) &&
 	    !os_stats_sampled(&db->stats, OS_STAT_commits, STATS_EVERY_COMMIT))
-		return write_commit(db, w, flags, locks, seq);
+		return write_commit(db, what, flags, locks, seq);
 	trace_begin(&db->trace, &e);
-	err = write_commit(db, w, flags, locks, seq);
+	err = write_commit(db, what, flags, locks, seq);
 	ns = trace_end(&db->trace, &e, err);
 	os_stats_record(&db->stats, sync ? KV_HISTOGRAM_COMMIT_SYNCED : KV_HISTOGRAM_COMMIT, ns);
 	return err;
+}
+
+int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struct lock_owner *locks,
+		     kv_seq *seq)
+{
+	const struct commit_what what = {.writes = w};
+
+	return timed_commit(db, &what, flags, locks, seq);
+}
+
+int txn_write_op(struct kv_db *db, const struct record_op *op, unsigned flags,
+		 struct lock_owner *locks)
+{
+	const struct commit_what what = {.op = op};
+
+	return timed_commit(db, &what, flags, locks, NULL);
 }
 
 /* ---- begin and end ------------------------------------------------------------- */

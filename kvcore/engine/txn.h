@@ -56,6 +56,10 @@ int txn_writeset_new(struct kv_db *db, struct writeset **out) KV_MUST_CHECK;
 int txn_write_commit(struct kv_db *db, struct writeset *w, unsigned flags, struct lock_owner *locks,
 		     kv_seq *seq) KV_MUST_CHECK;
 
+/* The same for one operation that is no range delete, with no writeset made for it. */
+int txn_write_op(struct kv_db *db, const struct record_op *op, unsigned flags,
+		 struct lock_owner *locks) KV_MUST_CHECK;
+
 /* Release a transaction that was neither committed nor counted as aborted. */
 void txn_free(struct kv_txn *txn);
 

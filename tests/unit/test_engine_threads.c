@@ -22,8 +22,10 @@
 #define ACCOUNTS  16U
 #define BALANCE	  1000U
 #define BLOCK	  7U
+#define WIDE	  100U /* so many that followers apply their own */
+#define WIDE_FROM 10U  /* id of the first of two such writers */
 
-enum { SPACE_PAIRS = 1, SPACE_BLOCK, SPACE_LARGE, SPACE_ACCOUNTS };
+enum { SPACE_PAIRS = 1, SPACE_BLOCK, SPACE_LARGE, SPACE_ACCOUNTS, SPACE_WIDE };
 
 static struct kv_db *db;
 static _Atomic bool done;
@@ -110,6 +112,31 @@ static void run_block(void *arg)
 			put_u64(b, SPACE_BLOCK, kv_slice_of(key, 2), n);
 		}
 		ck_assert_int_eq(kv_batch_write(b, 0, NULL), 0);
+	}
+	kv_batch_free(b);
+}
+
+static struct kv_slice wide_key(uint8_t out[3], unsigned writer, uint64_t i)
+{
+	out[0] = (uint8_t)i;
+	out[1] = (uint8_t)writer;
+	out[2] = (uint8_t)(i >> 8);
+	return kv_slice_of(out, 3);
+}
+
+/* Many keys in one batch, those of two writers side by side. */
+static void run_wide(void *arg)
+{
+	struct worker *w = arg;
+	struct kv_batch *b = NULL;
+	uint8_t key[3];
+
+	ck_assert_int_eq(kv_batch_new(db, &b), 0);
+	for (uint64_t n = 1; !atomic_load(&done); n++) {
+		for (uint64_t i = 0; i < WIDE; i++)
+			put_u64(b, SPACE_WIDE, wide_key(key, w->id, i), n);
+		ck_assert_int_eq(kv_batch_write(b, 0, NULL), 0);
+		ck_assert_uint_eq(get_u64(SPACE_WIDE, wide_key(key, w->id, n % WIDE)), n);
 	}
 	kv_batch_free(b);
 }
@@ -247,6 +274,14 @@ static void check_snapshot(struct kv_txn *txn, struct test_rng *rng)
 			err);
 		ck_assert(err || slice_equal(kv_buf_slice(&a), kv_buf_slice(&b)));
 	}
+	for (uint64_t i = 1; i < 2 * WIDE; i++) {
+		unsigned writer = WIDE_FROM + (i >= WIDE);
+
+		err = kv_txn_get(txn, SPACE_WIDE, wide_key(key, writer, 0), &a);
+		ck_assert_int_eq(kv_txn_get(txn, SPACE_WIDE, wide_key(key, writer, i % WIDE), &b),
+				 err);
+		ck_assert(err || slice_equal(kv_buf_slice(&a), kv_buf_slice(&b)));
+	}
 	kv_buf_free(&a);
 	kv_buf_free(&b);
 	atomic_fetch_add(&looks, 1);
@@ -300,8 +335,8 @@ static void fill_accounts(void)
 START_TEST(test_all_at_once_is_atomic_ordered_and_monotonic)
 {
 	static void (*const jobs[])(void *) = {
-		run_pairs,     run_pairs, run_block, run_large,	    run_transfers,
-		run_transfers, run_gets,  run_gets,  run_snapshots, run_upkeep,
+		run_pairs, run_pairs, run_block,     run_large,	 run_transfers, run_transfers,
+		run_gets,  run_gets,  run_snapshots, run_upkeep, run_wide,	run_wide,
 	};
 	static struct worker worker[KV_ARRAY_COUNT(jobs)];
 	struct test_rng rng = test_rng_seeded("all");

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The commit queue's inside, shared by commit.c and commit_room.c.
+ */
+#ifndef KVCORE_ENGINE_COMMIT_INTERNAL_H
+#define KVCORE_ENGINE_COMMIT_INTERNAL_H
+
+#include "kvcore/engine/db.h"
+#include "kvcore/engine/writeset.h"
+
+/* Memtables waiting for their flush before writers wait for it. */
+#define FROZEN_LIMIT	2U
+#define GROUP_COUNT_MAX 256U
+
+struct request {
+	struct request *next;
+	struct writeset *writes;    /* NULL: one operation */
+	const struct record_op *op; /* NULL: a writeset */
+	uint64_t op_count;
+	struct kv_buf ops; /* encoded */
+	unsigned flags;
+	bool asleep;	      /* [mu] on woken, which exists then */
+	struct os_cond woken; /* it is done, or its turn to lead has come */
+	bool done;	      /* [mu] */
+	bool shared;	      /* [leader] its own thread applies it */
+	bool to_apply;	      /* [mu] and has not done so yet */
+	int result;
+	kv_seq seq;
+	uint64_t end;
+};
+
+struct commit_queue {
+	struct os_mutex mu;    /* OS_RANK_COMMIT */
+	struct os_cond done;   /* nobody leads; for those who lead without a commit */
+	struct request *head;  /* [mu] oldest first */
+	struct request **tail; /* [mu] */
+	bool leading;	       /* [mu] somebody leads */
+	unsigned applying;     /* [mu] followers that are yet to apply their own */
+	struct os_cond applied;
+	kv_seq last_seq; /* [leader] */
+	/* [leader] The frame in parts: each record's header and its operations where they are. */
+	struct kv_slice parts[2 * GROUP_COUNT_MAX];
+	uint8_t headers[GROUP_COUNT_MAX][RECORD_HEADER_MAX];
+};
+
+/* commit_room.c; the leader only. */
+int commit_room_rotate(struct kv_db *db) KV_MUST_CHECK;
+/* Wait until at most @limit memtables are frozen. */
+int commit_room_wait(struct kv_db *db, unsigned limit) KV_MUST_CHECK;
+/* Before a group is written: freeze the memtable if need be. */
+int commit_room_make(struct kv_db *db) KV_MUST_CHECK;
+/* The log has no room for the frame. */
+int commit_room_make_log(struct kv_db *db) KV_MUST_CHECK;
+uint64_t commit_room_unflushed(struct kv_db *db);
+struct memtable *commit_active(struct kv_db *db);
+
+#endif

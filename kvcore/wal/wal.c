@@ -16,6 +16,7 @@
 #include "kvcore/wal/wal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,14 @@
 /* A frame buffer larger than this is not kept for the next frame. */
 #define IMAGE_KEEP (4U * 1024 * 1024)
 
+/* A thread that waits for a flush, on a condition of its own. */
+struct sync_waiter {
+	struct sync_waiter *next;
+	uint64_t lsn;
+	struct os_cond cv;
+	bool woken;
+};
+
 struct wal {
 	struct wal_options options; /* [const] */
 	uint64_t epoch;		    /* [const] */
@@ -41,9 +50,10 @@ struct wal {
 	struct kv_buf image;	 /* [mu] the bytes to write, kept for its memory */
 
 	struct os_mutex sync_mu;
-	struct os_cond synced; /* durable, flushing or poison changed */
-	bool flushing;	       /* [sync_mu] a leader is in fdatasync */
-	uint64_t syncs;	       /* [sync_mu] */
+	struct sync_waiter *waiters; /* [sync_mu] oldest first */
+	struct sync_waiter **last;   /* [sync_mu] */
+	bool flushing;		     /* [sync_mu] a leader is in fdatasync */
+	uint64_t syncs;		     /* [sync_mu] */
 	/*
 	 * Changed under sync_mu only. Read without it by wal_append(): a stale value is a
 	 * lower bound of what is durable, and a poison set meanwhile might as well have
@@ -79,14 +89,10 @@ int wal_open(const struct wal_options *options, const struct wal_position *start
 	err = os_mutex_init(&w->sync_mu, OS_RANK_WAL_SYNC);
 	if (err)
 		goto fini_mu;
-	err = os_cond_init(&w->synced);
-	if (err)
-		goto fini_sync_mu;
+	w->last = &w->waiters;
 	*out = w;
 	return 0;
 
-fini_sync_mu:
-	os_mutex_fini(&w->sync_mu);
 fini_mu:
 	os_mutex_fini(&w->mu);
 free_wal:
@@ -98,12 +104,57 @@ void wal_free(struct wal *w)
 {
 	if (!w)
 		return;
-	KV_ASSERT(!w->flushing);
-	os_cond_fini(&w->synced);
+	KV_ASSERT(!w->flushing && !w->waiters);
 	os_mutex_fini(&w->sync_mu);
 	os_mutex_fini(&w->mu);
 	kv_buf_free(&w->image);
 	free(w);
+}
+
+/* ---- waiters for a flush ------------------------------------------------ */
+
+/*
+ * Wake those whose frames are durable, all if that can never be, and if no flush is in
+ * flight the first of the others, which begins the next. Nobody is woken in vain.
+ */
+static void wake_waiters(struct wal *w) KV_REQUIRES(w->sync_mu)
+{
+	uint64_t durable = atomic_load(&w->durable);
+	bool all = atomic_load(&w->poison) != 0;
+	bool leader = w->flushing;
+	struct sync_waiter **link = &w->waiters;
+	struct sync_waiter *s;
+
+	while ((s = *link)) {
+		if (!all && s->lsn > durable && leader) {
+			link = &s->next;
+			continue;
+		}
+		leader = leader || s->lsn > durable;
+		*link = s->next;
+		s->woken = true;
+		os_cond_signal(&s->cv);
+	}
+	w->last = link;
+}
+
+/* Sleep until wake_waiters() chose this thread; without a condition to sleep on, look again. */
+static void wait_for_flush(struct wal *w, uint64_t lsn) KV_REQUIRES(w->sync_mu)
+{
+	struct sync_waiter me = {.lsn = lsn};
+	unsigned turns = UINT_MAX;
+
+	if (os_cond_init(&me.cv)) {
+		os_mutex_unlock(&w->sync_mu);
+		os_thread_relax(&turns);
+		os_mutex_lock(&w->sync_mu);
+		return;
+	}
+	*w->last = &me;
+	w->last = &me.next;
+	while (!me.woken)
+		os_cond_wait(&me.cv, &w->sync_mu);
+	os_cond_fini(&me.cv);
 }
 
 /* ---- poison ------------------------------------------------------------- */
@@ -122,7 +173,7 @@ void wal_poison(struct wal *w, int err)
 	KV_ASSERT(err != 0);
 	os_mutex_lock(&w->sync_mu);
 	poison_locked(w, err);
-	os_cond_broadcast(&w->synced);
+	wake_waiters(w);
 	os_mutex_unlock(&w->sync_mu);
 }
 
@@ -257,8 +308,8 @@ static int flush(struct wal *w, uint64_t *end)
 }
 
 /*
- * Waiters of a flush in flight that does not cover them all wake when it ends,
- * and the first becomes the next leader, for everything written meanwhile.
+ * Of the waiters of a flush in flight, those that it covers wake when it ends, and the first
+ * of the others, which becomes the next leader, for everything written meanwhile.
  */
 int wal_sync(struct wal *w, uint64_t lsn)
 {
@@ -274,7 +325,7 @@ int wal_sync(struct wal *w, uint64_t lsn)
 			break;
 		}
 		if (w->flushing) {
-			os_cond_wait(&w->synced, &w->sync_mu);
+			wait_for_flush(w, lsn);
 			continue;
 		}
 		w->flushing = true;
@@ -289,7 +340,7 @@ int wal_sync(struct wal *w, uint64_t lsn)
 			KV_ASSERT(end >= lsn); /* else the caller waits for what is not written */
 			atomic_store(&w->durable, max_u64(end, atomic_load(&w->durable)));
 		}
-		os_cond_broadcast(&w->synced);
+		wake_waiters(w);
 	}
 	os_mutex_unlock(&w->sync_mu);
 	return err;

@@ -36,7 +36,7 @@ static void set_child(struct memnode *n, unsigned i, struct memnode *child)
 
 static void set_meta(struct memnode *n, struct memnode_meta m)
 {
-	uint64_t w = (uint64_t)m.skip << 32 | (uint64_t)m.edge << 16 | m.level << 8 | m.count;
+	uint64_t w = (uint64_t)m.skip << 32 | (m.edge ? 1U << 16 : 0U) | m.level << 8 | m.count;
 
 	atomic_store_explicit(&n->meta, w, memory_order_release);
 }

@@ -297,6 +297,7 @@ static void run(void *arg)
 		if (err && (!is_refusal(err) || err == -KV_E_LOCK_TIMEOUT) && !p->crash) {
 			printf("seed %" PRIu64 ": transaction %u: %s\n", p->seed, index,
 			       kv_strerror(err));
+			fflush(stdout);
 			abort();
 		}
 		if (err && !is_refusal(err))
@@ -434,6 +435,7 @@ static struct phase phase_of(enum kv_isolation isolation, uint64_t seed)
 static void failed(const char *what, uint64_t seed, unsigned found)
 {
 	printf("seed %" PRIu64 ": %s: anomalies 0x%x\n", seed, what, found);
+	fflush(stdout);
 	abort();
 }
 

@@ -22,7 +22,7 @@ check_placement() {
 		"$1/$file" --version | grep -qF "$version" || fail "version of $file"
 	done
 	[ "$(readlink "$1/sbin/mount.fuse.kvfs")" = mount.kvfs ] || fail "mount.fuse.kvfs"
-	for file in include/kvcore/{kv_types,kvcore,kvcore_check}.h include/kvfs/kvfs.h \
+	for file in include/kvcore/{kv_types,kv_stats,kvcore,kvcore_check}.h include/kvfs/kvfs.h \
 		"$libdir"/libkv{core,fs}.so "$libdir"/libkv{core,fs}.so."$version" \
 		"$libdir"/pkgconfig/kv{core,fs}.pc share/man/man5/kvfs.5 \
 		share/man/man8/{kvfs,mkfs.kvfs,fsck.kvfs,mount.kvfs}.8; do
@@ -134,6 +134,40 @@ int main(int argc, char **argv)
 }
 END
 cp "$tmp/files.c" "$tmp/files.cc"
+# All public headers as C++, with the lists that programs expand.
+cat >"$tmp/stats.cc" <<'END'
+#include <kvcore/kvcore_check.h>
+#include <kvfs/kvfs.h>
+#include <cstdio>
+#include <cstring>
+
+static void count(void *n, const char *, bool, uint64_t) { ++*static_cast<int *>(n); }
+
+int main(int argc, char **argv)
+{
+	static const char *const names[] = {
+#define NAME(name) #name,
+		KV_COUNTERS(NAME) KV_GAUGES(NAME)
+	};
+	struct kv_create_options create = {};
+	struct kv_stats stats;
+	struct kv_histogram h;
+	struct kv_buf text = {};
+	kv_db *db;
+	int n = 0;
+
+	create.log_size_bytes = 1024 * 1024;
+	if (argc != 2 || kv_create(argv[1], &create) || kv_open(argv[1], nullptr, &db))
+		return 1;
+	kv_get_stats(db, &stats);
+	kv_stats_each(&stats, count, &n);
+	kv_get_histogram(db, KV_HISTOGRAM_LOG_SYNC, &h);
+	if (kv_stats_text(db, &text) || !text.len || std::strcmp(h.name, "log_sync") != 0)
+		return 2;
+	kv_buf_free(&text);
+	return kv_close(db) || n != static_cast<int>(sizeof(names) / sizeof(names[0]));
+}
+END
 
 if [ -n "$sanitize" ]; then
 	echo "installed files are in place; programs are linked in the builds without sanitizers"
@@ -144,6 +178,10 @@ build() { "$1" -Wall -Wextra -Werror "$2" "$3" -o "$tmp/$4" $(pkg-config --cflag
 build "$cc" -std=c11 "$tmp/engine.c" engine kvcore || fail "a C program with libkvcore"
 build "$cc" -std=c11 "$tmp/files.c" files kvfs || fail "a C program with libkvfs"
 build c++ -std=c++11 "$tmp/files.cc" files++ kvfs || fail "a C++ program with libkvfs"
+build c++ -std=c++11 "$tmp/stats.cc" stats++ kvcore || fail "a C++ program with libkvcore"
+build "$cc" -std=c11 "$KVFS_SRC/docs/tutorial.c" tutorial kvcore || fail "the tutorial"
+"$tmp/stats++" "$tmp/stats.kv" || fail "the C++ program with libkvcore: status $?"
+"$tmp/tutorial" "$tmp/tutorial.kv" >/dev/null || fail "the tutorial: status $?"
 "$tmp/engine" "$tmp/engine.kv" || fail "the program with libkvcore: status $?"
 "$prefix/sbin/mkfs.kvfs" -q --log-size 1M "$tmp/v.kvfs"
 for program in files files++; do

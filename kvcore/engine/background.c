@@ -232,6 +232,7 @@ static void run_timer(void *arg)
 		end = wal_end_lsn(db->wal);
 		if (end != t.end)
 			t.idle_ns = now;
+		ages_note(&db->ages, snapshots_visible(db->snapshots), now);
 		t.end = end;
 		sync_when_due(db, &t, now);
 		flush_when_idle(db, &t, now);

@@ -19,8 +19,10 @@
 #include "kvcore/engine/merge_iter.h"
 #include "kvcore/engine/output.h"
 
-#define POLL_ENTRIES 256U /* entries between looks at who wants to stop it */
-#define PART_TABLES  1U	  /* full tables of input that make a part worth a thread */
+#define POLL_ENTRIES 256U	    /* entries between looks at who wants to stop it */
+#define PART_TABLES  1U		    /* full tables of input that make a part worth a thread */
+#define INPUT_BUFFER (1024U * 1024) /* that reading one sorted input takes at most */
+#define BUDGET_PART  4U		    /* of the cache's, that buffers may take from pages */
 
 struct rewrite {
 	struct kv_db *db;
@@ -150,11 +152,20 @@ out:
 	return err;
 }
 
+/* Bytes of buffers for reading the inputs, as far as they are charged to the cache's budget. */
+static size_t input_buffers(const struct kv_db *db, const struct compaction_job *job)
+{
+	size_t inputs = (job->level ? 1 : job->upper_count) + (job->lower_count ? 1 : 0);
+
+	return (size_t)min_u64(inputs * INPUT_BUFFER, db->options.cache_bytes / BUDGET_PART);
+}
+
 static void run_part(void *arg)
 {
 	struct part *p = arg;
 	const struct compaction_job *job = p->r->job;
 	struct kv_db *db = p->r->db;
+	const size_t buffers = input_buffers(db, job);
 	const struct output_options options = {
 		.tables = &db->tables,
 		.versions = db->versions,
@@ -170,9 +181,11 @@ static void run_part(void *arg)
 		.to = p->to,
 	};
 
+	cache_charge(db->cache, buffers);
 	p->err = output_new(&options, &p->output);
 	if (!p->err)
 		p->err = merge(p);
+	cache_uncharge(db->cache, buffers);
 	if (p->err)
 		atomic_store_explicit(&p->r->stop, true, memory_order_relaxed);
 }

@@ -293,6 +293,7 @@ static int db_free(struct kv_db *db)
 		err = db->volume->ops->close(db->volume);
 	checksum_free(db->checksum);
 	checksum_free(db->sha256);
+	ages_fini(&db->ages);
 	os_cond_fini(&db->changed);
 	os_mutex_fini(&db->mu);
 	free(db);
@@ -315,6 +316,13 @@ int kv_open(const char *path, const struct kv_options *options, struct kv_db **o
 	}
 	err = os_cond_init(&db->changed);
 	if (err) {
+		os_mutex_fini(&db->mu);
+		free(db);
+		return err;
+	}
+	err = ages_init(&db->ages);
+	if (err) {
+		os_cond_fini(&db->changed);
 		os_mutex_fini(&db->mu);
 		free(db);
 		return err;

@@ -15,6 +15,7 @@
 
 #include <stdatomic.h>
 
+#include "kvcore/engine/ages.h"
 #include "kvcore/engine/lock_manager.h"
 #include "kvcore/engine/memtable.h"
 #include "kvcore/engine/snapshots.h"
@@ -120,6 +121,7 @@ struct kv_db {
 	struct trace trace;
 	struct trace_volume io[KV_TRACE_AREA_COUNT]; /* [const] the volume, timed, by who uses it */
 	struct os_stats stats;			     /* [atomic] */
+	struct ages ages; /* of commit numbers; noted by the timer thread and whoever asks */
 };
 
 /*
@@ -232,6 +234,8 @@ int background_wait_flushed(struct kv_db *db) KV_MUST_CHECK;
 int named_load(struct kv_db *db) KV_MUST_CHECK;
 void named_free(struct kv_db *db);
 size_t named_count(struct kv_db *db);
+/* Is there a named snapshot of this seq? */
+bool named_has(struct kv_db *db, kv_seq seq);
 
 /* flush.c */
 /*

@@ -4,6 +4,7 @@
  * Cheap enough to be asked at any time; nothing here waits for I/O.
  */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kvcore/base/base.h"
@@ -99,6 +100,9 @@ static void stats_of_memory(struct kv_db *db, struct kv_stats *out)
 	for (unsigned n = 0; n < KV_LEVELS; n++) {
 		out->tables += v->version->level[n].count;
 		out->table_bytes += v->version->level[n].bytes;
+		for (size_t i = 0; i < v->version->level[n].count; i++)
+			out->old_version_bytes +=
+				table_get_meta(v->version->level[n].tables[i])->old_bytes;
 	}
 	view_unref(v);
 	cache_get_stat(db->cache, &cache);
@@ -107,6 +111,28 @@ static void stats_of_memory(struct kv_db *db, struct kv_stats *out)
 	out->cache_evictions = cache.evictions;
 	out->cache_bytes = cache.page_bytes + cache.charged_bytes;
 	out->cache_budget_bytes = cache.budget;
+}
+
+/* The past states that somebody reads, but for those that have a name. */
+static void stats_of_readers(struct kv_db *db, struct kv_stats *out)
+{
+	kv_seq visible = snapshots_visible(db->snapshots);
+	uint64_t now = os_monotonic_ns(db->env);
+	kv_seq *live = NULL;
+	size_t count = 0;
+	bool keep_all;
+
+	ages_note(&db->ages, visible, now);
+	if (snapshots_live(db->snapshots, &live, &count, &keep_all))
+		return; /* no memory for the list: none of these figures */
+	for (size_t i = 0; i < count; i++) {
+		if (live[i] >= visible || named_has(db, live[i]))
+			continue;
+		if (!out->old_states)
+			out->oldest_reader_ms = ages_of(&db->ages, live[i], now) / 1000000;
+		out->old_states++;
+	}
+	free(live);
 }
 
 void kv_get_stats(struct kv_db *db, struct kv_stats *out)
@@ -119,6 +145,7 @@ void kv_get_stats(struct kv_db *db, struct kv_stats *out)
 	KV_COUNTERS(READ_COUNTER)
 #undef READ_COUNTER
 	stats_of_memory(db, out);
+	stats_of_readers(db, out);
 	lock_manager_get_stat(db->locks, &locks);
 	out->lock_waits = locks.waits;
 	out->deadlocks = locks.deadlocks;

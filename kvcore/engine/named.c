@@ -167,6 +167,33 @@ size_t named_count(struct kv_db *db)
 	return n;
 }
 
+bool named_has(struct kv_db *db, kv_seq seq)
+{
+	const struct named *n = db->named;
+	bool found = false;
+
+	os_mutex_lock(&db->named->mu);
+	for (size_t i = 0; !found && i < n->count; i++)
+		found = n->list[i].seq == seq;
+	os_mutex_unlock(&db->named->mu);
+	return found;
+}
+
+/* Bytes of old versions in tables that hold anything up to @seq. */
+static uint64_t held_bytes(const struct version *v, kv_seq seq)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned n = 0; n < KV_LEVELS; n++) {
+		for (size_t i = 0; i < v->level[n].count; i++) {
+			const struct table_meta *m = table_get_meta(v->level[n].tables[i]);
+
+			bytes += m->seq_min <= seq ? m->old_bytes : 0;
+		}
+	}
+	return bytes;
+}
+
 /* ---- create and drop --------------------------------------------------------------- */
 
 static struct kv_slice record_key(uint8_t *buf, const char *name)
@@ -270,6 +297,8 @@ int kv_snapshot_list(struct kv_db *db, struct kv_snapshot_info **out, size_t *co
 {
 	struct named *n = db->named;
 	struct kv_snapshot_info *copy = NULL;
+	struct version *v;
+	size_t list_count;
 	int err = 0;
 
 	os_mutex_lock(&n->mu);
@@ -280,12 +309,17 @@ int kv_snapshot_list(struct kv_db *db, struct kv_snapshot_info **out, size_t *co
 		else
 			err = -ENOMEM;
 	}
-	if (!err) {
-		*out = copy;
-		*count = n->count;
-	}
+	list_count = n->count;
 	os_mutex_unlock(&n->mu);
-	return err;
+	if (err)
+		return err;
+	v = versions_current(db->versions);
+	for (size_t i = 0; i < list_count; i++)
+		copy[i].held_bytes = held_bytes(v, copy[i].seq);
+	version_unref(v);
+	*out = copy;
+	*count = list_count;
+	return 0;
 }
 
 /* ---- handles ---------------------------------------------------------------------------- */

@@ -38,6 +38,8 @@ struct table_meta {
 	uint64_t range_count;  /* range delete fragments */
 	uint64_t raw_bytes;    /* keys and values before truncation and compression */
 	uint64_t ref_bytes;    /* stored bytes of large values referred to */
+	uint64_t old_bytes;    /* of them and of raw_bytes, versions that a newer one of the same
+				* table supersedes: only snapshots read them. A statistic */
 	kv_seq seq_min, seq_max;
 	struct kv_buf smallest; /* first ikey covered, by an entry or a range delete */
 	struct kv_buf largest; /* last ikey of an entry, or the (exclusive) end of a range delete */

@@ -16,6 +16,7 @@
 #include "kvcore/base/buf.h"
 
 #define TABLE_META_LARGEST_EXCLUSIVE 1U
+#define TABLE_META_OLD_VERSIONS	     2U /* their bytes follow */
 
 void table_meta_fini(struct table_meta *m)
 {
@@ -192,7 +193,11 @@ int table_meta_encode(const struct table_meta *m, struct kv_buf *out)
 	if (!err)
 		err = buf_append_lenslice(out, kv_buf_slice(&m->largest));
 	if (!err)
-		err = buf_append_byte(out, m->largest_exclusive ? TABLE_META_LARGEST_EXCLUSIVE : 0);
+		err = buf_append_byte(out,
+				      (m->largest_exclusive ? TABLE_META_LARGEST_EXCLUSIVE : 0) |
+					      (m->old_bytes ? TABLE_META_OLD_VERSIONS : 0));
+	if (!err && m->old_bytes)
+		err = buf_append_varint(out, m->old_bytes);
 	if (!err)
 		err = buf_append_varint(out, m->extent_count);
 	for (uint32_t i = 0; !err && i < m->extent_count; i++)
@@ -208,9 +213,14 @@ static int table_meta_read_bounds(struct cursor *c, struct table_meta *m)
 	int err;
 
 	if (c->bad || smallest.len > IKEY_MAX || largest.len > IKEY_MAX ||
-	    flags & ~TABLE_META_LARGEST_EXCLUSIVE)
+	    flags & ~(TABLE_META_LARGEST_EXCLUSIVE | TABLE_META_OLD_VERSIONS))
 		return -KV_E_CORRUPT;
 	m->largest_exclusive = flags & TABLE_META_LARGEST_EXCLUSIVE;
+	if (flags & TABLE_META_OLD_VERSIONS) {
+		m->old_bytes = cursor_varint(c);
+		if (c->bad || !m->old_bytes)
+			return -KV_E_CORRUPT;
+	}
 	err = buf_assign(&m->smallest, smallest);
 	if (err)
 		return err;

@@ -254,8 +254,10 @@ static int add_hash(struct table_builder *b, struct kv_slice key)
 	return 0;
 }
 
-static int count_entry(struct table_meta *m, const struct entry *e)
+/* @old: a newer version of the key is in the table */
+static int count_entry(struct table_meta *m, const struct entry *e, bool old)
 {
+	uint64_t bytes = e->key.len + e->value.len;
 	struct value_ref ref;
 	int err;
 
@@ -264,10 +266,12 @@ static int count_entry(struct table_meta *m, const struct entry *e)
 		if (err)
 			return err;
 		m->ref_bytes += ref.stored_len;
+		m->old_bytes += old ? ref.stored_len : 0;
 	}
 	m->entry_count++;
 	m->delete_count += e->kind == ENTRY_DELETE;
-	m->raw_bytes += e->key.len + e->value.len;
+	m->raw_bytes += bytes;
+	m->old_bytes += old ? bytes : 0;
 	m->seq_min = min_u64(m->seq_min, e->seq);
 	m->seq_max = max_u64(m->seq_max, e->seq);
 	return 0;
@@ -296,7 +300,7 @@ static int add_entry(struct table_builder *b, const struct entry *e)
 	if (err)
 		return err;
 	b->last_seq = e->seq;
-	return count_entry(&b->meta, e);
+	return count_entry(&b->meta, e, order == 0);
 }
 
 int table_builder_add(struct table_builder *b, const struct entry *e)

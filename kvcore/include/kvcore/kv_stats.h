@@ -67,7 +67,9 @@ struct kv_db;
 /*
  * What is so now. cache_bytes: pages, filters, memtables and buffers together, charged to
  * cache_budget_bytes. compaction_debt: 0 to 1000, where writers stop. handles: open
- * transactions, batches and snapshot handles.
+ * transactions, batches and snapshot handles. old_states: past states that open transactions and
+ * handles of unnamed snapshots read; oldest_reader_ms: how long ago the oldest of them was
+ * the present, within a third. old_version_bytes: of versions that only snapshots read.
  */
 /* clang-format off */
 #define KV_GAUGES(X) \
@@ -78,7 +80,10 @@ struct kv_db;
 	X(tables) \
 	X(table_bytes) \
 	X(compaction_debt) \
-	X(handles)
+	X(handles) \
+	X(old_states) \
+	X(oldest_reader_ms) \
+	X(old_version_bytes)
 /* clang-format on */
 
 struct kv_stats {
@@ -171,12 +176,7 @@ KV_API void kv_get_histogram(struct kv_db *db, enum kv_histogram_id id, struct k
  */
 KV_API uint64_t kv_histogram_percentile(const struct kv_histogram *h, double percent);
 
-/**
- * kv_histogram_bucket_end() - the first nanosecond that is above a bucket
- * @i: 0 to KV_HISTOGRAM_BUCKETS - 1
- *
- * Return: nanoseconds; UINT64_MAX for the last bucket and beyond.
- */
+/* The first nanosecond above bucket @i; UINT64_MAX for the last bucket and beyond. */
 KV_API uint64_t kv_histogram_bucket_end(unsigned i);
 
 /**

@@ -480,6 +480,9 @@ struct kv_snapshot_info {
 	char name[KV_SNAPSHOT_NAME_MAX + 1];
 	kv_seq seq;
 	int64_t created_ns; /* since 1970, UTC */
+	/* Bytes of versions that only snapshots read and this one may: what its drop gives back at
+	 * most, as far as compaction has brought them together. Shared ones count for each. */
+	uint64_t held_bytes;
 };
 
 /**

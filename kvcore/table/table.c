@@ -115,8 +115,10 @@ static bool may_contain(struct table *t, uint64_t hash)
 	bool admits = true;
 	int err;
 
-	if (held)
+	if (held) {
+		count(t, OS_STAT_filter_checks);
 		return filter_admits(held->data, hash);
+	}
 	if (!t->meta.filter.stored_len ||
 	    atomic_load_explicit(&t->filter_lost, memory_order_relaxed))
 		return true;

@@ -75,6 +75,7 @@ struct kvfsd {
 	atomic_uint_fast64_t requests[OP_REQUEST_COUNT]; /* [atomic] so far */
 	atomic_uint_fast64_t request_errors; /* [atomic] other than ENOENT of a lookup */
 	bool no_open;			     /* [const] after INIT: opens need not be told */
+	bool acl;			     /* [const] after INIT: the kernel obeys access lists */
 	/* See device.h. */
 	atomic_uint_fast64_t init_unique; /* [atomic] id of the INIT request, 0: none yet */
 	atomic_uint init_flags;		  /* [atomic] what the kernel offered in it */
@@ -99,6 +100,8 @@ static inline struct kvfs *op_fs(fuse_req_t req, fuse_ino_t ino)
 }
 /* The kernel gives back references, or never got them. */
 void op_forget_node(struct kvfsd *d, fuse_ino_t ino, uint64_t nlookup);
+/* Whether the caller is in the group. */
+bool op_in_group(fuse_req_t req, gid_t gid);
 
 /* op_init.c */
 void op_init(void *userdata, struct fuse_conn_info *conn);
@@ -108,6 +111,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		struct fuse_file_info *fi);
 void op_access(fuse_req_t req, fuse_ino_t ino, int mask);
 void op_statfs(fuse_req_t req, fuse_ino_t ino);
+/* op_ioctl.c */
 void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
 	      unsigned flags, const void *in_buf, size_t in_bufsz, size_t out_bufsz);
 /* op_name.c */

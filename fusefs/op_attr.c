@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Attributes, permissions, free space and control requests.
+ * Attributes, permissions and free space.
  *
  * Set-id bits: when the daemon has agreed to clear them (device.h), the kernel
  * sends a setattr that sets nothing where a write or a chown(-1, -1) must take
@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fusefs/control.h"
 #include "fusefs/reply.h"
 #include "kvcore/base/base.h"
 
@@ -121,7 +120,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		reply_attr(req, ino, &now);
 }
 
-static bool in_group(fuse_req_t req, gid_t gid)
+bool op_in_group(fuse_req_t req, gid_t gid)
 {
 	gid_t *groups;
 	bool found = false;
@@ -159,7 +158,7 @@ void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 		allowed = R_OK | W_OK | (S_ISDIR(attr.mode) || attr.mode & 0111 ? X_OK : 0);
 	else if (ctx->uid == attr.uid)
 		allowed = attr.mode >> 6;
-	else if (in_group(req, attr.gid))
+	else if (op_in_group(req, attr.gid))
 		allowed = attr.mode >> 3;
 	else
 		allowed = attr.mode;
@@ -190,38 +189,4 @@ void op_statfs(fuse_req_t req, fuse_ino_t ino)
 		.f_namemax = KVFS_NAME_MAX,
 	};
 	fuse_reply_statfs(req, &out);
-}
-
-static int set_readonly(fuse_req_t req, const void *in, size_t len)
-{
-	uid_t uid = fuse_req_ctx(req)->uid;
-	uint32_t readonly;
-
-	if (uid != 0 && uid != geteuid())
-		return -EPERM;
-	if (len != sizeof(readonly))
-		return -EINVAL;
-	memcpy(&readonly, in, sizeof(readonly));
-	return kvfs_set_readonly(op_daemon(req)->fs, readonly != 0);
-}
-
-/* The parameters are libfuse's. NOLINTNEXTLINE(readability-function-size) */
-void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
-	      unsigned request_flags, const void *in_buf, size_t in_bufsz, size_t out_bufsz)
-{
-	int err = -ENOTTY;
-
-	(void)ino;
-	(void)arg;
-	(void)fi;
-	(void)request_flags;
-	(void)out_bufsz;
-	if (cmd == KVFS_IOC_SYNC)
-		err = kvfs_sync(op_daemon(req)->fs);
-	else if (cmd == KVFS_IOC_SET_READONLY)
-		err = set_readonly(req, in_buf, in_bufsz);
-	if (err)
-		reply_result(req, NULL, err);
-	else
-		fuse_reply_ioctl(req, 0, NULL, 0);
 }

@@ -28,6 +28,14 @@ void op_init(void *userdata, struct fuse_conn_info *conn)
 
 	if (d->opt->writeback == OPTIONS_ON)
 		want |= FUSE_CAP_WRITEBACK_CACHE;
+	/* The kernel obeys lists only if it checks modes. The daemon takes the umask away, unless a
+	 * default list replaces it. */
+	d->acl = d->opt->noacl != OPTIONS_ON && d->opt->noxattr != OPTIONS_ON &&
+		 (options_kernel_checks(d->opt) ||
+		  (d->opt->noacl == OPTIONS_OFF && d->opt->default_permissions != OPTIONS_OFF)) &&
+		 (~conn->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK)) == 0;
+	if (d->acl)
+		want |= FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
 	conn->want = conn->capable & want;
 	conn->max_write = KVFS_WRITE_MAX;
 	conn->max_background = MAX_BACKGROUND;

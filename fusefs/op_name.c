@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Operations on names: lookup and forget, and what makes, moves and removes
- * directory entries. The kernel has applied the caller's umask (the daemon does
- * not ask for DONT_MASK) and checked permissions, so what is left is to call
+ * directory entries. The kernel has checked permissions, so what is left is to call
  * libkvfs and to account for references: a node that goes out in a reply carries
  * one, which comes back in a forget.
  */
@@ -64,7 +63,8 @@ static struct kvfs_owner owner_of(fuse_req_t req)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	return (struct kvfs_owner){.uid = ctx->uid, .gid = ctx->gid};
+	/* Without DONT_MASK the modes come with the umask taken away. */
+	return (struct kvfs_owner){.uid = ctx->uid, .gid = ctx->gid, .umask = ctx->umask & 0777U};
 }
 
 /* The end of all that make a name. */

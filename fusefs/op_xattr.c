@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Extended attributes. The namespaces user, trusted and security are stored as
- * they come, the kernel having checked the rights. Others are refused as on other
- * file systems, above all "system": it carries POSIX ACLs, and to store one that
- * nobody enforces would be a promise that is not kept.
+ * they come, the kernel having checked the rights. Of "system" there are the POSIX
+ * access lists, unless the kernel does not enforce them here: to store one that
+ * nobody obeys would be a promise that is not kept. Others are refused as on other
+ * file systems.
  *
  * With noxattr everything is answered ENOSYS, after which the kernel no longer
  * asks for security.capability before it writes to a file.
@@ -19,9 +20,17 @@ static bool has_prefix(const char *name, const char *prefix)
 	return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* Namespaces that exist; FUSE hands every name to the daemon. */
-static bool is_stored(const char *name)
+static bool is_acl(const char *name)
 {
+	return strcmp(name, "system.posix_acl_access") == 0 ||
+	       strcmp(name, "system.posix_acl_default") == 0;
+}
+
+/* Names that exist; FUSE hands every one to the daemon. */
+static bool is_stored(const struct kvfsd *d, const char *name)
+{
+	if (is_acl(name))
+		return d->acl;
 	return has_prefix(name, "user.") || has_prefix(name, "trusted.") ||
 	       has_prefix(name, "security.");
 }
@@ -33,7 +42,7 @@ static struct kvfs_node *xattr_node(fuse_req_t req, fuse_ino_t ino, const char *
 		fuse_reply_err(req, ENOSYS);
 		return NULL;
 	}
-	if (name && !is_stored(name)) {
+	if (name && !is_stored(op_daemon(req), name)) {
 		fuse_reply_err(req, EOPNOTSUPP);
 		return NULL;
 	}
@@ -44,11 +53,22 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 		 int flags)
 {
 	struct kvfs_node *node = xattr_node(req, ino, name);
+	struct kvfs_attr attr;
+	struct kvfs *fs;
+	int err = 0;
 
-	if (node)
-		reply_result(req, node,
-			     kvfs_setxattr(op_fs(req, ino), node, name, kv_slice_of(value, size),
-					   flags));
+	if (!node)
+		return;
+	fs = op_fs(req, ino);
+	/* As chmod(2) does. */
+	if (strcmp(name, "system.posix_acl_access") == 0 && fuse_req_ctx(req)->uid != 0) {
+		err = kvfs_getattr(fs, node, &attr);
+		if (!err && !op_in_group(req, attr.gid))
+			flags |= KVFS_XATTR_KILL_SGID;
+	}
+	if (!err)
+		err = kvfs_setxattr(fs, node, name, kv_slice_of(value, size), flags);
+	reply_result(req, node, err);
 }
 
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)

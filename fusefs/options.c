@@ -61,6 +61,8 @@ static const struct flag flags[] = {
 	{"nodefault_permissions", FIELD(default_permissions), OPTIONS_OFF},
 	{"writeback", FIELD(writeback), OPTIONS_ON},
 	{"nowriteback", FIELD(writeback), OPTIONS_OFF},
+	{"acl", FIELD(noacl), OPTIONS_OFF},
+	{"noacl", FIELD(noacl), OPTIONS_ON},
 	{"xattr", FIELD(noxattr), OPTIONS_OFF},
 	{"noxattr", FIELD(noxattr), OPTIONS_ON},
 	{"debug", FIELD(debug), OPTIONS_ON},
@@ -371,6 +373,7 @@ void options_print_help(void)
 		    "  snapshot_ino=unique  not the live tree's inode numbers in snapshots\n"
 		    "  threads=N          requests served at the same time (default 16)\n"
 		    "  writeback          the kernel collects writes before it sends them\n"
+		    "  noacl              no POSIX access control lists\n"
 		    "  noxattr            no extended attributes, which makes writes cheaper\n"
 		    "  allow_other        users other than the one who mounts may look in\n"
 		    "  [no]default_permissions  whether the kernel checks file modes\n"

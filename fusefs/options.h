@@ -42,7 +42,7 @@ struct mount_options {
 	int default_permissions;
 	int sync, lazytime;
 	int writeback;
-	int noxattr;
+	int noacl, noxattr;
 	int debug;
 	int atime; /* enum options_atime */
 

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "fusefs/model/acl.h"
 #include "fusefs/model/content.h"
 #include "fusefs/model/edit.h"
 #include "fusefs/model/retry.h"
@@ -15,6 +16,7 @@ struct attr_args {
 	unsigned mask;
 	const struct kvfs_attr *values;
 	struct content_edit content;
+	struct kv_buf xattrs;
 };
 
 static void attr_set_times(struct inode *r, const struct attr_args *a)
@@ -31,6 +33,17 @@ static void attr_set_times(struct inode *r, const struct attr_args *a)
 	r->ctime = a->mask & KVFS_SET_CTIME ? inode_time(a->values->ctime) : a->e.now;
 }
 
+/* Times that the kernel has kept, with ctime among them, are of changes made earlier. */
+static int attr_check_flags(const struct inode *r, unsigned mask)
+{
+	const unsigned now = KVFS_SET_ATIME_NOW | KVFS_SET_MTIME_NOW;
+	const unsigned times = KVFS_SET_ATIME | KVFS_SET_MTIME | KVFS_SET_CTIME | now;
+
+	if (!(mask & ~(unsigned)KVFS_SET_FLAGS) || ((mask & KVFS_SET_CTIME) && !(mask & ~times)))
+		return 0;
+	return mask & ~now ? inode_check_fixed(r) : inode_check_immutable(r);
+}
+
 static int attr_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct attr_args *a = arg;
@@ -38,15 +51,24 @@ static int attr_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	int err;
 
 	err = edit_load(fs, txn, &a->e);
+	if (!err)
+		err = attr_check_flags(r, a->mask);
 	if (err)
 		return err;
+	if (a->mask & KVFS_SET_FLAGS)
+		r->flags = (uint8_t)((r->flags & ~(unsigned)MODEL_FLAGS_USER) |
+				     a->values->flags * MODEL_FLAG_IMMUTABLE);
 	if (a->mask & KVFS_SET_SIZE) {
 		err = content_set_size(txn, r, a->values->size, &a->content);
 		if (err)
 			return err;
 	}
-	if (a->mask & KVFS_SET_MODE)
+	if (a->mask & KVFS_SET_MODE) {
 		r->mode = (r->mode & S_IFMT) | (a->values->mode & 07777U);
+		err = acl_chmod(txn, r, &a->xattrs);
+		if (err)
+			return err;
+	}
 	if (a->mask & KVFS_SET_UID)
 		r->uid = a->values->uid;
 	if (a->mask & KVFS_SET_GID)
@@ -60,6 +82,7 @@ static void attr_done(struct kvfs *fs, void *arg)
 	struct attr_args *a = arg;
 
 	edit_done(fs, &a->e);
+	node_set_guard(a->e.node, &a->e.rec.r);
 }
 
 int kvfs_setattr(struct kvfs *fs, struct kvfs_node *node, unsigned mask,
@@ -70,6 +93,7 @@ int kvfs_setattr(struct kvfs *fs, struct kvfs_node *node, unsigned mask,
 	struct retry_op op = {.run = attr_run,
 			      .done = attr_done,
 			      .arg = &a,
+			      .exclusive = (mask & KVFS_SET_FLAGS) != 0,
 			      .frees = (mask & KVFS_SET_SIZE) != 0};
 	int err;
 
@@ -81,11 +105,15 @@ int kvfs_setattr(struct kvfs *fs, struct kvfs_node *node, unsigned mask,
 		if (values->size > KVFS_FILE_MAX)
 			return -EFBIG;
 	}
+	if ((mask & KVFS_SET_FLAGS) &&
+	    (values->flags & ~KVFS_FLAGS_ALL || (node->type != S_IFREG && !node_is_dir(node))))
+		return -EOPNOTSUPP;
 	err = retry_write(fs, &op);
 	if (!err && attr)
 		inode_attr(&a.e.rec.r, attr);
 	edit_free(&a.e);
 	content_edit_free(&a.content);
+	kv_buf_free(&a.xattrs);
 	return err;
 }
 

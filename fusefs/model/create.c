@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fusefs/model/acl.h"
 #include "fusefs/model/edit.h"
 #include "fusefs/model/retry.h"
 
@@ -19,6 +20,8 @@ struct create_args {
 	struct kv_slice name;
 	const struct kvfs_owner *owner;
 	struct inode r; /* mode and contents are set by the caller */
+	uint32_t mode;	/* as asked for */
+	struct kv_buf xattrs;
 	bool want_node, published;
 	struct kvfs_node *node;
 	uint8_t prefix[MODEL_FRESH_LEN];
@@ -49,16 +52,17 @@ int create_choose_prefix(struct kvfs *fs, struct kv_txn *txn, struct kv_slice pa
 	return kv_txn_put(txn, key.keyspace, r->prefix, kv_slice_of(id, sizeof(id)));
 }
 
-void create_inherit(struct inode *r, const struct inode *dir, const struct kvfs_owner *owner)
+int create_inherit(struct kv_txn *txn, struct inode *r, const struct inode *dir,
+		   const struct kvfs_owner *owner, struct kv_buf *xattrs)
 {
 	r->uid = owner->uid;
 	r->gid = owner->gid;
-	r->mode = (r->mode & S_IFMT) | (r->mode & 07777U & ~owner->umask);
 	if (dir->mode & S_ISGID) {
 		r->gid = dir->gid;
 		if (inode_is_dir(r))
 			r->mode |= S_ISGID;
 	}
+	return acl_inherit(txn, r, dir, owner->umask, xattrs);
 }
 
 static int create_make_node(struct kvfs *fs, struct create_args *a)
@@ -90,11 +94,13 @@ static int create_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	struct model_key key;
 	int err;
 
-	err = node_check_dir(a->dir.node);
+	err = node_check_dir(a->dir.node, false);
 	if (err)
 		return err;
 	a->r.prefix.len = 0;
-	a->r.flags &= (uint8_t)~MODEL_FLAG_PREFIX;
+	a->r.flags = 0;
+	a->r.mode = a->mode;
+	a->r.xattrs.len = 0;
 	place_name(place_node_prefix(a->dir.node), a->name, &key);
 	err = kv_txn_lock(txn, key.keyspace, model_key_slice(&key));
 	if (!err)
@@ -104,9 +110,8 @@ static int create_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	err = kv_txn_get(txn, key.keyspace, model_key_slice(&key), NULL);
 	if (err != -KV_E_NOTFOUND)
 		return err ? err : -EEXIST;
-	create_inherit(&a->r, &a->dir.rec.r, a->owner);
-	err = 0;
-	if (inode_is_dir(&a->r))
+	err = create_inherit(txn, &a->r, &a->dir.rec.r, a->owner, &a->xattrs);
+	if (!err && inode_is_dir(&a->r))
 		err = create_choose_prefix(fs, txn, place_node_prefix(a->dir.node), a->name, &a->r,
 					   a->prefix);
 	if (!err)
@@ -143,6 +148,7 @@ static int create_entry(struct kvfs *fs, struct create_args *a, struct kvfs_node
 	if (err)
 		return err;
 	a->dir.now = now;
+	a->mode = a->r.mode;
 	a->want_node = out != NULL;
 	a->r.kind = MODEL_RECORD_FULL;
 	a->r.nlink = inode_is_dir(&a->r) ? 2 : 1;
@@ -160,6 +166,7 @@ static int create_entry(struct kvfs *fs, struct create_args *a, struct kvfs_node
 		if (attr)
 			inode_attr(&a->r, attr);
 	}
+	kv_buf_free(&a->xattrs);
 	edit_free(&a->dir);
 	return err;
 }

@@ -11,7 +11,11 @@
  */
 int create_choose_prefix(struct kvfs *fs, struct kv_txn *txn, struct kv_slice parent,
 			 struct kv_slice name, struct inode *r, uint8_t *fresh) KV_MUST_CHECK;
-/* Owner, group and mode of @r, made by @owner in @dir. */
-void create_inherit(struct inode *r, const struct inode *dir, const struct kvfs_owner *owner);
+/*
+ * Owner, group, mode and access lists of @r, made by @owner in @dir. @xattrs holds what @r borrows
+ * of them.
+ */
+int create_inherit(struct kv_txn *txn, struct inode *r, const struct inode *dir,
+		   const struct kvfs_owner *owner, struct kv_buf *xattrs) KV_MUST_CHECK;
 
 #endif

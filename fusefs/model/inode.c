@@ -82,7 +82,7 @@ static bool inode_contents_valid(const struct inode *r)
 		return r->chunks == 0 && r->contents.len == r->size &&
 		       r->contents.len <= MODEL_INLINE_MAX;
 	case S_IFLNK:
-		return !chunks && r->chunks == 0 && !(r->flags & MODEL_FLAG_PREFIX) && r->size &&
+		return r->chunks == 0 && !(r->flags & ~MODEL_FLAG_XATTRS) && r->size &&
 		       r->contents.len == r->size && r->size <= KVFS_SYMLINK_MAX;
 	case S_IFDIR:
 		return !chunks && r->chunks == 0 && r->size == 0 && r->contents.len == 0;
@@ -221,6 +221,7 @@ void inode_attr(const struct inode *r, struct kvfs_attr *out)
 		.uid = r->uid,
 		.gid = r->gid,
 		.rdev = r->rdev,
+		.flags = r->flags / MODEL_FLAG_IMMUTABLE,
 		.atime = inode_time_get(r->atime),
 		.mtime = inode_time_get(r->mtime),
 		.ctime = inode_time_get(r->ctime),

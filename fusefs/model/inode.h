@@ -7,6 +7,7 @@
 #ifndef KVFS_INODE_H
 #define KVFS_INODE_H
 
+#include <errno.h>
 #include <sys/stat.h>
 
 #include "fusefs/model/model.h"
@@ -47,6 +48,16 @@ void inode_buf_free(struct inode_buf *b);
 /* A read that is not part of a transaction: the newest value, or the view's. */
 int inode_read(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,
 	       struct kv_buf *value) KV_MUST_CHECK;
+
+/* What the flags that users set forbid: 0 or -EPERM. */
+static inline int inode_check_fixed(const struct inode *r)
+{
+	return r->flags & (MODEL_FLAG_IMMUTABLE | MODEL_FLAG_APPEND) ? -EPERM : 0;
+}
+static inline int inode_check_immutable(const struct inode *r)
+{
+	return r->flags & MODEL_FLAG_IMMUTABLE ? -EPERM : 0;
+}
 
 static inline bool inode_is_dir(const struct inode *r)
 {

@@ -70,9 +70,18 @@ static int key_nodes_reserve(struct key_nodes *n)
 
 /* ---- directories ---- */
 
-/* The record of the directory in which an entry is made or removed. */
-static int key_touch_dir(const struct key_op *op, const struct model_key *key, int nlink)
+static int key_check_dir(const struct inode *dir, bool removes)
 {
+	if (!inode_is_dir(dir))
+		return -KV_E_CORRUPT;
+	return removes ? inode_check_fixed(dir) : inode_check_immutable(dir);
+}
+
+/* The record of the directory in which an entry is made or removed. */
+static int key_touch_dir(const struct key_op *op, const struct model_key *key, int nlink,
+			 bool removes)
+{
+
 	struct inode_buf dir = {0};
 	struct key_node e = {.kind = KEY_NODE_DEFERRED, .now = op->now};
 	int err;
@@ -83,6 +92,8 @@ static int key_touch_dir(const struct key_op *op, const struct model_key *key, i
 		return 0;
 	if (op->fs->lazytime && !nlink) {
 		err = inode_get(op->fs, op->txn, key, false, &dir);
+		if (!err)
+			err = key_check_dir(&dir.r, removes);
 		if (err)
 			goto out;
 		e.node = node_find(op->fs, dir.r.id);
@@ -93,7 +104,9 @@ static int key_touch_dir(const struct key_op *op, const struct model_key *key, i
 	}
 	err = inode_get(op->fs, op->txn, key, true, &dir);
 	if (!err)
-		err = inode_is_dir(&dir.r) ? key_apply_pending(op, &dir.r) : -KV_E_CORRUPT;
+		err = key_check_dir(&dir.r, removes);
+	if (!err)
+		err = key_apply_pending(op, &dir.r);
 	if (err)
 		goto out;
 	dir.r.nlink += (uint32_t)nlink;
@@ -101,14 +114,15 @@ static int key_touch_dir(const struct key_op *op, const struct model_key *key, i
 	dir.r.ctime = op->now;
 	err = inode_put(op->txn, key, &dir.r);
 out:
-	if (!err)
-		op->nodes->touched = *key;
+	if (!err && !(dir.r.flags & MODEL_FLAG_APPEND))
+		op->nodes->touched = *key; /* nothing more to check or to change */
 	inode_buf_free(&dir);
 	return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
 }
 
 /* What a new entry takes from its directory. */
-static int key_inherit(const struct key_op *op, const struct model_key *dir_key, struct inode *r)
+static int key_inherit(const struct key_op *op, const struct model_key *dir_key, struct inode *r,
+		       struct kv_buf *xattrs)
 {
 	struct inode_buf dir = {0};
 	int err;
@@ -117,7 +131,9 @@ static int key_inherit(const struct key_op *op, const struct model_key *dir_key,
 	if (err == -KV_E_NOTFOUND) /* made in this transaction */
 		err = inode_get(op->fs, op->txn, dir_key, false, &dir);
 	if (!err)
-		create_inherit(r, &dir.r, op->owner);
+		err = inode_check_immutable(&dir.r);
+	if (!err)
+		err = create_inherit(op->txn, r, &dir.r, op->owner, xattrs);
 	inode_buf_free(&dir);
 	return err == -KV_E_NOTFOUND ? -KV_E_CORRUPT : err;
 }
@@ -140,6 +156,7 @@ static int key_new_record(const struct key_op *op, uint32_t mode, struct inode *
 static int key_make_dir(const struct key_op *op, struct key_place *place, struct kv_slice name)
 {
 	struct inode_buf rec = {0};
+	struct kv_buf xattrs = {0};
 	uint8_t fresh[MODEL_FRESH_LEN];
 	struct model_key at, prefix;
 	int err;
@@ -152,20 +169,21 @@ static int key_make_dir(const struct key_op *op, struct key_place *place, struct
 		goto out;
 	err = key_new_record(op, S_IFDIR | 0755, &rec.r);
 	if (!err)
-		err = key_inherit(op, &place->dir, &rec.r);
+		err = key_inherit(op, &place->dir, &rec.r, &xattrs);
 	if (!err)
 		err = create_choose_prefix(op->fs, op->txn, model_key_slice(&place->prefix), name,
 					   &rec.r, fresh);
 	if (!err)
 		err = inode_put(op->txn, &at, &rec.r);
 	if (!err)
-		err = key_touch_dir(op, &place->dir, 1);
+		err = key_touch_dir(op, &place->dir, 1, false);
 out:
 	if (!err) {
 		place_prefix(&rec.r, model_key_slice(&place->prefix), name, &prefix);
 		place->prefix = prefix;
 		place->dir = at;
 	}
+	kv_buf_free(&xattrs);
 	inode_buf_free(&rec);
 	return err;
 }
@@ -193,19 +211,21 @@ static int key_create(const struct key_op *op, const struct key_place *place,
 		      const struct model_key *at, struct kv_slice value)
 {
 	struct content_edit content = {0};
+	struct kv_buf xattrs = {0};
 	struct inode r;
 	int err;
 
 	err = key_new_record(op, S_IFREG | 0644, &r);
 	if (!err)
-		err = key_inherit(op, &place->dir, &r);
+		err = key_inherit(op, &place->dir, &r, &xattrs);
 	if (!err)
 		err = content_replace(op->txn, &r, value, &content);
 	if (!err)
 		err = inode_put(op->txn, at, &r);
 	if (!err)
-		err = key_touch_dir(op, &place->dir, 0);
+		err = key_touch_dir(op, &place->dir, 0, false);
 	content_edit_free(&content);
+	kv_buf_free(&xattrs);
 	return err;
 }
 
@@ -226,6 +246,8 @@ static int key_replace(const struct key_op *op, struct model_key *at, struct ino
 		if (err == -KV_E_NOTFOUND || (!err && rec->r.kind != MODEL_RECORD_FULL))
 			err = -KV_E_CORRUPT;
 	}
+	if (!err)
+		err = inode_check_fixed(&rec->r);
 	if (!err)
 		err = key_apply_pending(op, &rec->r);
 	if (!err)
@@ -301,7 +323,7 @@ int key_delete(const struct key_op *op, struct kv_slice key)
 			err = -ENOMEM;
 	}
 	if (!err)
-		err = key_touch_dir(op, &place.dir, 0);
+		err = key_touch_dir(op, &place.dir, 0, true);
 out:
 	inode_buf_free(&gone.linked);
 	inode_buf_free(&rec);

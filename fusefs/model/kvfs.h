@@ -62,7 +62,8 @@ struct kvfs_options {
 
 struct kvfs_owner {
 	uint32_t uid, gid;
-	uint32_t umask; /* taken from the modes of what is created */
+	uint32_t umask; /* taken from the modes of what is created, unless the directory has a
+			   default list */
 };
 
 /*
@@ -153,6 +154,15 @@ struct kvfs_time {
 	uint32_t nsec;
 };
 
+/* Flags that users set, as on other file systems (chattr(1)). */
+enum kvfs_attr_flags {
+	KVFS_IMMUTABLE = 1U << 0, /* no change but of these flags */
+	KVFS_APPEND = 1U << 1,	  /* no change but appending; no removal from a directory */
+	KVFS_NODUMP = 1U << 2,	  /* kept for others */
+	KVFS_NO_ATIME = 1U << 3,  /* reads leave no trace */
+};
+#define KVFS_FLAGS_ALL ((unsigned)(KVFS_IMMUTABLE | KVFS_APPEND | KVFS_NODUMP | KVFS_NO_ATIME))
+
 struct kvfs_attr {
 	uint64_t ino;
 	uint64_t size;	 /* bytes; of a symlink: of its target */
@@ -160,7 +170,8 @@ struct kvfs_attr {
 	uint32_t mode;	 /* with the type */
 	uint32_t nlink;
 	uint32_t uid, gid;
-	uint32_t rdev; /* as Linux encodes it (major << 8 | minor, extended) */
+	uint32_t rdev;	/* as Linux encodes it (major << 8 | minor, extended) */
+	uint32_t flags; /* KVFS_IMMUTABLE and so on */
 	struct kvfs_time atime, mtime, ctime, btime;
 };
 
@@ -196,8 +207,12 @@ enum kvfs_setattr_mask {
 	KVFS_SET_ATIME_NOW = 1U << 6,
 	KVFS_SET_MTIME_NOW = 1U << 7,
 	KVFS_SET_CTIME = 1U << 8, /* else it becomes now */
+	KVFS_SET_FLAGS = 1U << 9,
 };
-/* One transaction. @attr: the new state (may be NULL). -EFBIG, -EISDIR, -EINVAL (size of a device).
+/*
+ * One transaction. @attr: the new state (may be NULL). The access list follows the mode. -EFBIG,
+ * -EISDIR, -EINVAL (size of a device), -EPERM (KVFS_IMMUTABLE or KVFS_APPEND is set),
+ * -EOPNOTSUPP (flags of what is neither file nor directory, or unknown ones).
  */
 KV_API int kvfs_setattr(struct kvfs *fs, struct kvfs_node *node, unsigned mask,
 			const struct kvfs_attr *values, struct kvfs_attr *attr) KV_MUST_CHECK;
@@ -207,7 +222,8 @@ KV_API int kvfs_readlink(struct kvfs *fs, struct kvfs_node *node, struct kv_buf 
 
 /*
  * Create. A set-group-id directory gives its group to what is made in it (and the bit to
- * directories). -EEXIST, -ENOENT (the directory was removed), -ENAMETOOLONG, -EINVAL ("", ".",
+ * directories), a default list its rights (see kvfs_setxattr()). -EEXIST, -ENOENT (the directory
+ * was removed), -ENAMETOOLONG, -EINVAL ("", ".",
  * "..", a slash), -EMLINK. mknod makes regular files, fifos, sockets and devices.
  */
 KV_API int kvfs_mknod(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_t mode,
@@ -265,7 +281,14 @@ KV_API int kvfs_fsync(struct kvfs *fs, struct kvfs_node *node, bool data_only) K
 
 /* ---- extended attributes ----------------------------------------------------- */
 
-/* @flags: XATTR_CREATE, XATTR_REPLACE. -EEXIST, -ENODATA, -E2BIG, -ERANGE (name), -ENOSPC. */
+#define KVFS_XATTR_KILL_SGID (1 << 16) /* of a file whose access list is set */
+/*
+ * @flags: XATTR_CREATE, XATTR_REPLACE, KVFS_XATTR_KILL_SGID.
+ * The lists system.posix_acl_access and system.posix_acl_default must be well formed; the first
+ * sets the mode as well, and is not kept if it says no more than a mode.
+ * -EEXIST, -ENODATA, -E2BIG, -ERANGE (name), -ENOSPC, -EPERM; of lists also -EINVAL, -EACCES (a
+ * default list of what is no directory), -EOPNOTSUPP (a symlink).
+ */
 KV_API int kvfs_setxattr(struct kvfs *fs, struct kvfs_node *node, const char *name,
 			 struct kv_slice value, int flags) KV_MUST_CHECK;
 KV_API int kvfs_getxattr(struct kvfs *fs, struct kvfs_node *node, const char *name,

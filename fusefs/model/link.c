@@ -41,7 +41,7 @@ static int link_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	struct model_key key;
 	int err;
 
-	err = node_check_dir(a->dir.node);
+	err = node_check_dir(a->dir.node, false);
 	if (err)
 		return err;
 	place_name(place_node_prefix(a->dir.node), a->name, &key);
@@ -51,6 +51,8 @@ static int link_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	if (err != -KV_E_NOTFOUND)
 		return err ? err : -EEXIST;
 	err = edit_load(fs, txn, &a->file);
+	if (!err)
+		err = inode_check_fixed(&a->file.rec.r);
 	if (err)
 		return err;
 	if (a->file.rec.r.nlink >= KVFS_LINK_MAX)

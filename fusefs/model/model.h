@@ -62,6 +62,7 @@ struct kvfs_node {
 	uint8_t pending;      /* [shard] NODE_PENDING_* */
 	uint8_t state;	      /* [ns] enum node_state */
 	_Atomic bool chunked; /* [atomic] a hint: contents were seen in chunks */
+	uint8_t guard;	      /* [ns] MODEL_FLAG_IMMUTABLE, MODEL_FLAG_APPEND of the record */
 };
 
 #define MODEL_SHARDS 64U

@@ -50,8 +50,16 @@ enum model_record_flags {
 	MODEL_FLAG_CHUNKS = 1U << 0, /* contents are in MODEL_DATA, not in the record */
 	MODEL_FLAG_PREFIX = 1U << 1, /* the directory's prefix is stored, not the natural one */
 	MODEL_FLAG_XATTRS = 1U << 2, /* some attributes are in MODEL_XATTRS */
+	/* Set by users, on files and directories. */
+	MODEL_FLAG_IMMUTABLE = 1U << 3,
+	MODEL_FLAG_APPEND = 1U << 4,
+	MODEL_FLAG_NODUMP = 1U << 5,
+	MODEL_FLAG_NOATIME = 1U << 6,
 };
-#define MODEL_FLAGS_KNOWN (MODEL_FLAG_CHUNKS | MODEL_FLAG_PREFIX | MODEL_FLAG_XATTRS)
+#define MODEL_FLAGS_USER                                                                           \
+	(MODEL_FLAG_IMMUTABLE | MODEL_FLAG_APPEND | MODEL_FLAG_NODUMP | MODEL_FLAG_NOATIME)
+#define MODEL_FLAGS_KNOWN                                                                          \
+	(MODEL_FLAG_CHUNKS | MODEL_FLAG_PREFIX | MODEL_FLAG_XATTRS | MODEL_FLAGS_USER)
 
 /*
  * A file's attributes; prefix, attributes and contents follow in this order.

@@ -212,6 +212,7 @@ int node_new(struct kvfs *fs, const struct inode *r, enum node_state state,
 	node->refs = 1;
 	node->type = (uint16_t)(r->mode & S_IFMT);
 	node->state = (uint8_t)state;
+	node_set_guard(node, r);
 	node->name = malloc(name.len + 1);
 	if (!node->name)
 		goto nomem;
@@ -307,9 +308,13 @@ bool node_is_at(const struct kvfs_node *node, const struct kvfs_node *parent, st
 	       slice_equal(kv_slice_of(node->name, strlen(node->name)), name);
 }
 
-int node_check_dir(const struct kvfs_node *node)
+int node_check_dir(const struct kvfs_node *node, bool removes)
 {
+	unsigned forbids = MODEL_FLAG_IMMUTABLE | (removes ? MODEL_FLAG_APPEND : 0U);
+
 	if (!node_is_dir(node))
 		return -ENOTDIR;
-	return node->state == NODE_ORPHAN ? -ENOENT : 0;
+	if (node->state == NODE_ORPHAN)
+		return -ENOENT;
+	return node->guard & forbids ? -EPERM : 0;
 }

@@ -55,7 +55,16 @@ static inline bool node_is_dir(const struct kvfs_node *node)
 	return node->type == (uint16_t)S_IFDIR;
 }
 
-/* Whether entries may be looked up or made in it: 0, -ENOTDIR, -ENOENT (removed). */
-int node_check_dir(const struct kvfs_node *node) KV_MUST_CHECK;
+/* fs->ns is held for writing, or the node is not yet published. */
+static inline void node_set_guard(struct kvfs_node *node, const struct inode *r)
+{
+	node->guard = r->flags & (MODEL_FLAG_IMMUTABLE | MODEL_FLAG_APPEND);
+}
+
+/*
+ * Whether entries may be made in it, or, with @removes, also taken out of it.
+ * Return: 0, -ENOTDIR, -ENOENT (removed), -EPERM (its flags).
+ */
+int node_check_dir(const struct kvfs_node *node, bool removes) KV_MUST_CHECK;
 
 #endif

@@ -68,6 +68,9 @@ static int remove_last(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uin
 	int err;
 
 	n->last = true;
+	err = inode_check_fixed(r);
+	if (err)
+		return err;
 	if (r->flags & MODEL_FLAG_PREFIX) {
 		err = kv_txn_delete(txn, MODEL_PREFIXES, r->prefix);
 		if (err)
@@ -105,6 +108,9 @@ int remove_name(struct kvfs *fs, struct kv_txn *txn, const struct inode *r, uint
 	file = n->linked.r;
 	if (file.kind != MODEL_RECORD_FULL || !file.nlink)
 		return -KV_E_CORRUPT;
+	err = inode_check_fixed(&file);
+	if (err)
+		return err;
 	if (file.nlink > 1) {
 		if (n->node)
 			n->seq = times_apply(fs, n->node, &file);
@@ -160,6 +166,9 @@ static int remove_check_kind(struct kv_txn *txn, const struct remove_args *a)
 		return a->want_dir ? -ENOTDIR : -EISDIR;
 	if (!a->want_dir)
 		return 0;
+	err = inode_check_fixed(&a->rec.r); /* asked first, whether it is empty or not */
+	if (err)
+		return err;
 	place_prefix(&a->rec.r, place_node_prefix(a->dir.node), a->name, &prefix);
 	err = place_has_child(txn, model_key_slice(&prefix), &has_child);
 	if (err)
@@ -174,7 +183,7 @@ static int remove_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	struct model_key key;
 	int err;
 
-	err = node_check_dir(a->dir.node);
+	err = node_check_dir(a->dir.node, true);
 	if (err)
 		return err;
 	place_name(place_node_prefix(a->dir.node), a->name, &key);

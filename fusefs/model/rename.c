@@ -88,7 +88,7 @@ static int rename_load(struct kvfs *fs, struct kv_txn *txn, struct rename_args *
 	for (unsigned i = 0; i < 2; i++) {
 		struct rename_end *e = ends[i];
 
-		err = node_check_dir(e->dir.node);
+		err = node_check_dir(e->dir.node, i == 0 || a->flags & KVFS_RENAME_EXCHANGE);
 		if (err)
 			return err;
 		place_name(place_node_prefix(e->dir.node), e->name, &e->key);
@@ -104,7 +104,7 @@ static int rename_load(struct kvfs *fs, struct kv_txn *txn, struct rename_args *
 		return err;
 	a->replaces = !err;
 	a->same = false;
-	return 0;
+	return a->replaces ? node_check_dir(a->to.dir.node, true) : 0;
 }
 
 /* The file of a link gets a new ctime. */
@@ -119,6 +119,8 @@ static int rename_put_link(struct kvfs *fs, struct kv_txn *txn, struct rename_en
 	err = inode_get(fs, txn, &key, true, &file);
 	if (!err && file.r.kind != MODEL_RECORD_FULL)
 		err = -KV_E_CORRUPT;
+	if (!err)
+		err = inode_check_fixed(&file.r);
 	if (!err) {
 		if (from->node)
 			from->seq = times_apply(fs, from->node, &file.r);
@@ -156,9 +158,12 @@ static int rename_put(struct kvfs *fs, struct kv_txn *txn, struct rename_end *fr
 {
 	struct inode r = from->rec.r;
 	struct model_key prefix;
-	int err = 0;
+	int err;
 
 	from->node = node_find(fs, r.id);
+	err = inode_check_fixed(&r);
+	if (err)
+		return err;
 	if (r.kind == MODEL_RECORD_LINK) {
 		err = rename_put_link(fs, txn, from, now);
 	} else {

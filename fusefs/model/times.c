@@ -152,7 +152,7 @@ void times_accessed(struct kvfs *fs, struct kvfs_node *node, const struct inode 
 	struct inode seen = *r;
 	int err;
 
-	if (fs->atime == KVFS_NOATIME || kvfs_writable(fs))
+	if (fs->atime == KVFS_NOATIME || (r->flags & MODEL_FLAG_NOATIME) || kvfs_writable(fs))
 		return;
 	(void)times_apply(fs, node, &seen);
 	now = kvfs_now();

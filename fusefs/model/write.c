@@ -35,6 +35,12 @@ static int write_check(const struct kvfs_node *node)
 	return node->type == S_IFREG ? 0 : -EINVAL;
 }
 
+/* An append-only file takes bytes at its end, wherever the descriptor is. */
+static int write_check_flags(const struct inode *r, uint64_t off)
+{
+	return off < r->size ? inode_check_fixed(r) : inode_check_immutable(r);
+}
+
 static int write_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct write_args *a = arg;
@@ -44,6 +50,8 @@ static int write_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	int err;
 
 	err = edit_load(fs, txn, &a->e);
+	if (!err)
+		err = write_check_flags(r, a->off);
 	if (err)
 		return err;
 	size = r->size;
@@ -97,6 +105,9 @@ static int write_allocate_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	int err;
 
 	err = edit_load(fs, txn, &a->e);
+	if (!err)
+		err = a->mode & ~FALLOC_FL_KEEP_SIZE ? inode_check_fixed(r)
+						     : inode_check_immutable(r);
 	if (err)
 		return err;
 	if (a->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))

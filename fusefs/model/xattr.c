@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "fusefs/model/acl.h"
 #include "fusefs/model/edit.h"
 #include "fusefs/model/lookup.h"
 #include "fusefs/model/retry.h"
@@ -22,6 +23,7 @@ struct xattr_args {
 	struct kv_slice name;
 	struct kv_slice value;
 	bool removes;
+	bool acl;
 	int flags;
 	struct kv_buf inside; /* what the record's attributes become */
 	struct kv_buf out;
@@ -198,9 +200,23 @@ static int xattr_check_list(struct kv_txn *txn, const struct inode *r, struct kv
 	return err;
 }
 
-/* Take @name away from where it is. *found tells whether it was there. */
-static int xattr_drop(struct kv_txn *txn, struct inode *r, struct kv_slice name, struct kv_buf *buf,
-		      bool *found)
+int xattr_load(struct kv_txn *txn, const struct inode *r, struct kv_slice name, struct kv_buf *out)
+{
+	struct model_key key;
+	struct kv_slice value;
+	int err;
+
+	if (xattr_find(r->xattrs, name, &value))
+		return buf_assign(out, value);
+	if (!(r->flags & MODEL_FLAG_XATTRS))
+		return -ENODATA;
+	xattr_key(r->id, name, &key);
+	err = kv_txn_get(txn, key.keyspace, model_key_slice(&key), out);
+	return err == -KV_E_NOTFOUND ? -ENODATA : err;
+}
+
+int xattr_drop(struct kv_txn *txn, struct inode *r, struct kv_slice name, struct kv_buf *buf,
+	       bool *found)
 {
 	struct model_key key;
 	struct kv_slice value;
@@ -225,6 +241,17 @@ static int xattr_drop(struct kv_txn *txn, struct inode *r, struct kv_slice name,
 	return err;
 }
 
+/* The value goes in, unless it is an access list that the mode can tell. */
+static int xattr_put(struct kv_txn *txn, struct inode *r, struct xattr_args *a)
+{
+	int err;
+
+	if (acl_is_access(a->name) && acl_to_mode(a->value, &r->mode))
+		return 0;
+	err = xattr_check_list(txn, r, a->name);
+	return err ? err : xattr_add(txn, r, a->name, a->value, &a->inside);
+}
+
 static int xattr_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct xattr_args *a = arg;
@@ -234,20 +261,23 @@ static int xattr_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 
 	err = edit_load(fs, txn, &a->e);
 	if (!err)
+		err = inode_check_fixed(r);
+	if (!err)
 		err = xattr_drop(txn, r, a->name, &a->inside, &found);
 	if (err)
 		return err;
 	if (found && (a->flags & XATTR_CREATE))
 		return -EEXIST;
-	if (!found && (a->removes || (a->flags & XATTR_REPLACE)))
+	if (!found && (a->flags & XATTR_REPLACE))
 		return -ENODATA;
-	if (!a->removes) {
-		err = xattr_check_list(txn, r, a->name);
-		if (!err)
-			err = xattr_add(txn, r, a->name, a->value, &a->inside);
-		if (err)
-			return err;
-	}
+	if (!found && a->removes)
+		return a->acl ? 0 : -ENODATA;
+	if (!a->removes)
+		err = xattr_put(txn, r, a);
+	if (err)
+		return err;
+	if (a->flags & KVFS_XATTR_KILL_SGID)
+		r->mode &= ~(uint32_t)S_ISGID;
 	r->ctime = a->e.now;
 	return edit_store(txn, &a->e);
 }
@@ -271,6 +301,21 @@ static int xattr_change(struct kvfs *fs, struct xattr_args *a)
 	return err;
 }
 
+static int xattr_check_acl(const struct kvfs_node *node, struct xattr_args *a)
+{
+	int err = acl_check(a->value);
+
+	if (err)
+		return err;
+	if (node->type == (uint16_t)S_IFLNK)
+		return -EOPNOTSUPP;
+	a->acl = true;
+	a->removes = acl_is_empty(a->value);
+	if (acl_is_default(a->name) && !node_is_dir(node) && !a->removes)
+		return -EACCES;
+	return 0;
+}
+
 int kvfs_setxattr(struct kvfs *fs, struct kvfs_node *node, const char *name, struct kv_slice value,
 		  int flags)
 {
@@ -279,8 +324,15 @@ int kvfs_setxattr(struct kvfs *fs, struct kvfs_node *node, const char *name, str
 			       .value = value,
 			       .flags = flags};
 
-	if (flags & ~(XATTR_CREATE | XATTR_REPLACE))
+	int err;
+
+	if (flags & ~(XATTR_CREATE | XATTR_REPLACE | KVFS_XATTR_KILL_SGID))
 		return -EINVAL;
+	if (acl_is_access(a.name) || acl_is_default(a.name)) {
+		err = xattr_check_acl(node, &a);
+		if (err)
+			return err;
+	}
 	if (!a.name.len || a.name.len > KVFS_XATTR_NAME_MAX)
 		return -ERANGE;
 	if (value.len > KVFS_XATTR_VALUE_MAX)
@@ -293,6 +345,7 @@ int kvfs_removexattr(struct kvfs *fs, struct kvfs_node *node, const char *name)
 	struct xattr_args a = {
 		.e = {.node = node}, .name = kv_slice_of(name, strlen(name)), .removes = true};
 
+	a.acl = acl_is_access(a.name) || acl_is_default(a.name);
 	if (!a.name.len || a.name.len > KVFS_XATTR_NAME_MAX)
 		return -ERANGE;
 	return xattr_change(fs, &a);
@@ -301,20 +354,9 @@ int kvfs_removexattr(struct kvfs *fs, struct kvfs_node *node, const char *name)
 static int xattr_get_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *at, void *arg)
 {
 	struct xattr_args *a = arg;
-	struct model_key key;
-	struct kv_slice value;
-	int err;
+	int err = lookup_at(fs, txn, at, a->e.node->ino, &a->e.rec);
 
-	err = lookup_at(fs, txn, at, a->e.node->ino, &a->e.rec);
-	if (err)
-		return err;
-	if (xattr_find(a->e.rec.r.xattrs, a->name, &value))
-		return buf_assign(&a->out, value);
-	if (!(a->e.rec.r.flags & MODEL_FLAG_XATTRS))
-		return -ENODATA;
-	xattr_key(a->e.node->ino, a->name, &key);
-	err = kv_txn_get(txn, key.keyspace, model_key_slice(&key), &a->out);
-	return err == -KV_E_NOTFOUND ? -ENODATA : err;
+	return err ? err : xattr_load(txn, &a->e.rec.r, a->name, &a->out);
 }
 
 static int xattr_list_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *at,

@@ -230,23 +230,29 @@ static void control_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 
 /* ---- nodes ---- */
 
-static void control_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+int control_stat(struct kvfsd *d, fuse_ino_t ino, struct stat *out)
 {
-	struct kvfsd *d = op_daemon(req);
 	const struct control_entry *e = control_entry_of_kind(control_kind(ino));
-	struct stat st;
 	uint64_t size = 0;
 	int err = 0;
 
-	(void)fi;
 	if (e && e->print)
 		err = control_text_size(&d->control, ino, &size);
-	if (err) {
+	if (!err)
+		fill_stat(d, control_kind(ino), size, out);
+	return err;
+}
+
+static void control_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct stat st;
+	int err = control_stat(op_daemon(req), ino, &st);
+
+	(void)fi;
+	if (err)
 		fuse_reply_err(req, -err);
-		return;
-	}
-	fill_stat(d, control_kind(ino), size, &st);
-	fuse_reply_attr(req, &st, 0);
+	else
+		fuse_reply_attr(req, &st, 0);
 }
 
 static void control_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,

@@ -86,6 +86,9 @@ extern const struct fuse_lowlevel_ops op_table;	     /* dispatch.c: chooses one 
 extern const struct fuse_lowlevel_ops op_files;	     /* op_init.c: files of any tree */
 extern const struct fuse_lowlevel_ops control_table; /* control_op.c: the control directory */
 
+/* control_op.c: attributes of a node of the control directory. Return: 0 or -errno. */
+int control_stat(struct kvfsd *d, fuse_ino_t ino, struct stat *out) KV_MUST_CHECK;
+
 /* The node of an id, or NULL after replying ESTALE. */
 struct kvfs_node *op_node(fuse_req_t req, fuse_ino_t ino);
 /* The same, of two in one request: or NULL after replying EXDEV if it is in another tree. */

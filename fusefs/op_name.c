@@ -163,14 +163,16 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	to = op_node_beside(req, parent, newparent);
 	if (!to)
 		return;
-	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
-		fuse_reply_err(req, EINVAL); /* RENAME_WHITEOUT: no whiteouts here */
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) {
+		fuse_reply_err(req, EINVAL);
 		return;
 	}
 	if (flags & RENAME_NOREPLACE)
 		kvfs_flags |= KVFS_RENAME_NOREPLACE;
 	if (flags & RENAME_EXCHANGE)
 		kvfs_flags |= KVFS_RENAME_EXCHANGE;
+	if (flags & RENAME_WHITEOUT)
+		kvfs_flags |= KVFS_RENAME_WHITEOUT;
 	reply_result(req, from,
 		     kvfs_rename(op_fs(req, parent), from, name, to, newname, kvfs_flags));
 }

@@ -29,6 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fusefs/raw.h"
+
 #define TICK_NS	    (2 * 1000 * 1000) /* of the warden */
 #define WATCHFUL    64		      /* requests to poll behind, after another process was seen */
 #define COLD	    64		      /* requests that may read, after one that did */
@@ -208,7 +210,8 @@ static void process(struct pool *p, const struct fuse_in_header *head, const str
 	int64_t from = reads ? now_ns() : 0;
 	unsigned cold;
 
-	fuse_session_process_buf(p->session, buf);
+	if (!raw_answer(p->d, p->fd, buf->mem, buf->size))
+		fuse_session_process_buf(p->session, buf);
 	if (!reads)
 		return;
 	cold = atomic_load_explicit(&p->cold, memory_order_relaxed);
@@ -360,12 +363,14 @@ static void fini(struct pool *p)
 	(void)pthread_mutex_destroy(&p->mu);
 }
 
-int pool_start(struct pool *p, struct fuse_session *session, unsigned max_threads, bool sync)
+int pool_start(struct pool *p, struct kvfsd *d, struct fuse_session *session, unsigned max_threads,
+	       bool sync)
 {
 	sigset_t all, before;
 	int err;
 
 	memset(p, 0, sizeof(*p));
+	p->d = d;
 	p->session = session;
 	p->fd = fuse_session_fd(session);
 	p->max_threads = max_threads;

@@ -14,6 +14,7 @@
 #include "fusefs/op.h"
 
 struct pool {
+	struct kvfsd *d;	      /* [const] */
 	struct fuse_session *session; /* [const] */
 	int fd;			      /* [const] /dev/fuse */
 	unsigned max_threads;	      /* [const] */
@@ -41,8 +42,8 @@ struct pool {
  * Start serving. When serving ends, SIGUSR2 is sent to the process.
  * Return: 0 or the -errno of creating threads, with nothing left behind.
  */
-int pool_start(struct pool *p, struct fuse_session *session, unsigned max_threads, bool sync)
-	KV_MUST_CHECK;
+int pool_start(struct pool *p, struct kvfsd *d, struct fuse_session *session, unsigned max_threads,
+	       bool sync) KV_MUST_CHECK;
 bool pool_ended(struct pool *p);
 /* Interrupt whoever reads with SIGUSR1, for which the caller has a handler, so that it looks at
  * fuse_session_exited(). To be repeated until pool_ended(). */

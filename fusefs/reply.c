@@ -14,7 +14,6 @@
 
 #include "kvcore/base/base.h"
 
-#define TIMEOUT_S  (365.0 * 24 * 3600)
 #define BLOCK_SIZE 4096
 
 int reply_errno(int err)
@@ -22,10 +21,12 @@ int reply_errno(int err)
 	return kv_error_to_errno(err);
 }
 
-static void log_damage(struct kvfsd *d, struct kvfs_node *node, int err)
+void reply_damage(struct kvfsd *d, struct kvfs_node *node, int err)
 {
 	struct kv_buf path = {0};
 
+	if (err != -KV_E_CORRUPT && err != -KV_E_CHECKSUM)
+		return;
 	if (!node || kvfs_node_path(d->fs, node, &path))
 		log_error(d->log, "damaged volume %s: %s", d->opt->volume, kv_strerror(err));
 	else
@@ -36,8 +37,7 @@ static void log_damage(struct kvfsd *d, struct kvfs_node *node, int err)
 
 void reply_result(fuse_req_t req, struct kvfs_node *node, int err)
 {
-	if (err == -KV_E_CORRUPT || err == -KV_E_CHECKSUM)
-		log_damage(op_daemon(req), node, err);
+	reply_damage(op_daemon(req), node, err);
 	if (err)
 		atomic_fetch_add_explicit(&op_daemon(req)->request_errors, 1, memory_order_relaxed);
 	fuse_reply_err(req, kv_error_to_errno(err));
@@ -48,8 +48,8 @@ uint64_t reply_ino(const struct kvfsd *d, fuse_ino_t like, uint64_t ino)
 	return d->opt->snapshot_ino == OPTIONS_INO_UNIQUE ? tree_id(like, ino) : ino;
 }
 
-static void fill_stat(const struct kvfsd *d, fuse_ino_t like, const struct kvfs_attr *attr,
-		      struct stat *out)
+void reply_stat(const struct kvfsd *d, fuse_ino_t like, const struct kvfs_attr *attr,
+		struct stat *out)
 {
 	*out = (struct stat){
 		.st_ino = reply_ino(d, like, attr->ino),
@@ -72,10 +72,10 @@ void reply_fill_entry(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
 {
 	*out = (struct fuse_entry_param){
 		.ino = tree_id(dir, kvfs_node_ino(node)),
-		.attr_timeout = TIMEOUT_S,
-		.entry_timeout = TIMEOUT_S,
+		.attr_timeout = (double)REPLY_TIMEOUT_S,
+		.entry_timeout = (double)REPLY_TIMEOUT_S,
 	};
-	fill_stat(op_daemon(req), dir, attr, &out->attr);
+	reply_stat(op_daemon(req), dir, attr, &out->attr);
 }
 
 void reply_entry(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
@@ -92,7 +92,7 @@ void reply_entry(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
 
 void reply_no_entry(fuse_req_t req)
 {
-	struct fuse_entry_param entry = {.entry_timeout = TIMEOUT_S};
+	struct fuse_entry_param entry = {.entry_timeout = (double)REPLY_TIMEOUT_S};
 
 	fuse_reply_entry(req, &entry);
 }
@@ -113,8 +113,8 @@ void reply_attr(fuse_req_t req, fuse_ino_t ino, const struct kvfs_attr *attr)
 {
 	struct stat st;
 
-	fill_stat(op_daemon(req), ino, attr, &st);
-	fuse_reply_attr(req, &st, TIMEOUT_S);
+	reply_stat(op_daemon(req), ino, attr, &st);
+	fuse_reply_attr(req, &st, (double)REPLY_TIMEOUT_S);
 }
 
 void reply_xattr(fuse_req_t req, const struct kv_buf *value, size_t size)

@@ -6,6 +6,8 @@
 
 #include "fusefs/op.h"
 
+#define REPLY_TIMEOUT_S (365U * 24 * 3600) /* how long the kernel believes an answer */
+
 /*
  * Reply @err, 0 or negative.
  * @node: whom damage is reported for in the log; may be NULL
@@ -27,6 +29,11 @@ void reply_fill_entry(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
 		      const struct kvfs_attr *attr, struct fuse_entry_param *out);
 /* The inode number that users see of file @ino in the tree of @like. */
 uint64_t reply_ino(const struct kvfsd *d, fuse_ino_t like, uint64_t ino);
+/* Log damage with the path of @node, NULL if it is not known. Nothing for other errors. */
+void reply_damage(struct kvfsd *d, struct kvfs_node *node, int err);
+/* @like: any id of the tree that the file is in. */
+void reply_stat(const struct kvfsd *d, fuse_ino_t like, const struct kvfs_attr *attr,
+		struct stat *out);
 /* errno for a result, positive, for what is not a reply. */
 int reply_errno(int err);
 

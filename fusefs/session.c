@@ -64,7 +64,8 @@ static int start_pool(struct session *s)
 {
 	const struct mount_options *opt = s->d->opt;
 
-	return pool_start(&s->pool, s->fuse, opt->threads ? opt->threads : OPTIONS_THREADS_DEFAULT,
+	return pool_start(&s->pool, s->d, s->fuse,
+			  opt->threads ? opt->threads : OPTIONS_THREADS_DEFAULT,
 			  opt->sync == OPTIONS_ON);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mknod, mkdir and symlink. The node is made before the transaction with the
+ * mknod, mkdir, symlink and tmpfile. The node is made before the transaction with the
  * id that the file will have, so that after the commit nothing can fail. A
  * directory gets its natural prefix, unless a directory that was moved away
  * still uses it or it would be too long: then one made from its id.
@@ -23,6 +23,7 @@ struct create_args {
 	uint32_t mode;	/* as asked for */
 	struct kv_buf xattrs;
 	bool want_node, published;
+	bool unnamed; /* for kvfs_tmpfile() */
 	struct kvfs_node *node;
 	uint8_t prefix[MODEL_FRESH_LEN];
 };
@@ -65,13 +66,23 @@ int create_inherit(struct kv_txn *txn, struct inode *r, const struct inode *dir,
 	return acl_inherit(txn, r, dir, owner->umask, xattrs);
 }
 
+/* Before a run, which may not be the first. */
+static void create_reset(struct create_args *a)
+{
+	a->r.prefix.len = 0;
+	a->r.flags = 0;
+	a->r.mode = a->mode;
+	a->r.xattrs.len = 0;
+}
+
 static int create_make_node(struct kvfs *fs, struct create_args *a)
 {
 	if (!a->want_node)
 		return 0;
 	node_discard(fs, a->node);
 	a->node = NULL;
-	return node_new(fs, &a->r, NODE_NAMED, a->dir.node, a->name, &a->node);
+	return node_new(fs, &a->r, a->unnamed ? NODE_ORPHAN : NODE_NAMED, a->dir.node, a->name,
+			&a->node);
 }
 
 /* The directory's record, which stays as it is. */
@@ -97,10 +108,7 @@ static int create_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	err = node_check_dir(a->dir.node, false);
 	if (err)
 		return err;
-	a->r.prefix.len = 0;
-	a->r.flags = 0;
-	a->r.mode = a->mode;
-	a->r.xattrs.len = 0;
+	create_reset(a);
 	place_name(place_node_prefix(a->dir.node), a->name, &key);
 	err = kv_txn_lock(txn, key.keyspace, model_key_slice(&key));
 	if (!err)
@@ -133,14 +141,48 @@ static void create_done(struct kvfs *fs, void *arg)
 	a->published = true;
 }
 
+/* An orphan from the start, which the next opening of the volume sweeps away after a crash. */
+static int create_unnamed_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
+{
+	struct create_args *a = arg;
+	struct model_key key;
+	int err;
+
+	err = node_check_dir(a->dir.node, false);
+	if (err)
+		return err;
+	create_reset(a);
+	err = create_read_dir(fs, txn, &a->dir);
+	if (!err)
+		err = create_inherit(txn, &a->r, &a->dir.rec.r, a->owner, &a->xattrs);
+	if (!err)
+		err = create_make_node(fs, a);
+	if (!err) {
+		place_id(MODEL_ORPHANS, a->r.id, &key);
+		err = inode_put(txn, &key, &a->r);
+	}
+	return err;
+}
+
+static void create_unnamed_done(struct kvfs *fs, void *arg)
+{
+	struct create_args *a = arg;
+
+	if (a->node)
+		a->node = node_publish(fs, a->node);
+	a->published = true;
+}
+
 static int create_entry(struct kvfs *fs, struct create_args *a, struct kvfs_node **out,
 			struct kvfs_attr *attr)
 {
-	struct retry_op op = {.run = create_run, .done = create_done, .arg = a};
+	struct retry_op op = {.run = a->unnamed ? create_unnamed_run : create_run,
+			      .done = a->unnamed ? create_unnamed_done : create_done,
+			      .arg = a};
 	uint64_t now = inode_time(kvfs_now());
 	int err;
 
-	err = place_check_name(a->name);
+	err = a->unnamed ? 0 : place_check_name(a->name);
 	if (!err && !node_is_dir(a->dir.node))
 		err = -ENOTDIR; /* whether it still has a name is asked under the lock */
 	if (!err)
@@ -151,7 +193,7 @@ static int create_entry(struct kvfs *fs, struct create_args *a, struct kvfs_node
 	a->mode = a->r.mode;
 	a->want_node = out != NULL;
 	a->r.kind = MODEL_RECORD_FULL;
-	a->r.nlink = inode_is_dir(&a->r) ? 2 : 1;
+	a->r.nlink = a->unnamed ? 0 : inode_is_dir(&a->r) ? 2 : 1;
 	a->r.atime = a->r.mtime = a->r.ctime = a->r.btime = now;
 	err = retry_write(fs, &op);
 	if (err) {
@@ -194,6 +236,18 @@ int kvfs_mknod(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_
 	default:
 		return -EINVAL;
 	}
+	return create_entry(fs, &a, out, attr);
+}
+
+int kvfs_tmpfile(struct kvfs *fs, struct kvfs_node *dir, uint32_t mode,
+		 const struct kvfs_owner *owner, struct kvfs_node **out, struct kvfs_attr *attr)
+{
+	struct create_args a = {.dir = {.node = dir},
+				.name = kv_slice_of("", 0),
+				.owner = owner,
+				.unnamed = true,
+				.r = {.mode = S_IFREG | (mode & 07777U)}};
+
 	return create_entry(fs, &a, out, attr);
 }
 

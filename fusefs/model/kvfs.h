@@ -229,6 +229,10 @@ KV_API int kvfs_readlink(struct kvfs *fs, struct kvfs_node *node, struct kv_buf 
 KV_API int kvfs_mknod(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_t mode,
 		      uint32_t rdev, const struct kvfs_owner *owner, struct kvfs_node **out,
 		      struct kvfs_attr *attr) KV_MUST_CHECK;
+/* A regular file without a name, until kvfs_link() gives it one; gone with its last reference. */
+KV_API int kvfs_tmpfile(struct kvfs *fs, struct kvfs_node *dir, uint32_t mode,
+			const struct kvfs_owner *owner, struct kvfs_node **out,
+			struct kvfs_attr *attr) KV_MUST_CHECK;
 KV_API int kvfs_mkdir(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_t mode,
 		      const struct kvfs_owner *owner, struct kvfs_node **out,
 		      struct kvfs_attr *attr) KV_MUST_CHECK;
@@ -242,7 +246,11 @@ KV_API int kvfs_link(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *
 KV_API int kvfs_unlink(struct kvfs *fs, struct kvfs_node *dir, const char *name) KV_MUST_CHECK;
 KV_API int kvfs_rmdir(struct kvfs *fs, struct kvfs_node *dir, const char *name) KV_MUST_CHECK;
 
-enum kvfs_rename_flags { KVFS_RENAME_NOREPLACE = 1U << 0, KVFS_RENAME_EXCHANGE = 1U << 1 };
+enum kvfs_rename_flags {
+	KVFS_RENAME_NOREPLACE = 1U << 0,
+	KVFS_RENAME_EXCHANGE = 1U << 1,
+	KVFS_RENAME_WHITEOUT = 1U << 2, /* a device 0:0 takes the old name: overlayfs's "gone" */
+};
 /*
  * Of a directory: one record moves, at the same cost whatever is in it.
  * -EEXIST, -ENOTEMPTY, -EISDIR, -ENOTDIR, -EINVAL (into itself; unknown flags).

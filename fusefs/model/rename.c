@@ -32,6 +32,7 @@ struct rename_args {
 	bool replaces; /* something stands at the new name */
 	bool same;     /* two names of one file: nothing happens */
 	struct remove_name gone;
+	struct inode whiteout;
 };
 
 static bool rename_is_below(const struct kvfs_node *dir, uint64_t ino)
@@ -205,7 +206,9 @@ static int rename_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	if (a->flags & KVFS_RENAME_EXCHANGE) {
 		err = rename_put(fs, txn, &a->to, &a->from, now);
 	} else {
-		err = kv_txn_delete(txn, MODEL_NAMES, model_key_slice(&a->from.key));
+		err = a->flags & KVFS_RENAME_WHITEOUT
+			      ? inode_put(txn, &a->from.key, &a->whiteout)
+			      : kv_txn_delete(txn, MODEL_NAMES, model_key_slice(&a->from.key));
 		if (!err && a->replaces)
 			err = remove_name(fs, txn, &a->to.rec.r, now, &a->gone);
 	}
@@ -268,13 +271,30 @@ static void rename_end_free(struct rename_end *e)
 	free(e->moved_name);
 }
 
-static int rename_start(struct rename_args *a)
+static int rename_make_whiteout(struct kvfs *fs, struct rename_args *a)
+{
+	uint64_t now = a->from.dir.now;
+
+	a->whiteout = (struct inode){
+		.kind = MODEL_RECORD_FULL,
+		.mode = S_IFCHR,
+		.nlink = 1,
+		.atime = now,
+		.mtime = now,
+		.ctime = now,
+		.btime = now,
+	};
+	return kvfs_new_id(fs, &a->whiteout.id);
+}
+
+static int rename_start(struct kvfs *fs, struct rename_args *a)
 {
 	int err;
 
-	if (a->flags & ~(unsigned)(KVFS_RENAME_NOREPLACE | KVFS_RENAME_EXCHANGE))
+	if (a->flags &
+	    ~(unsigned)(KVFS_RENAME_NOREPLACE | KVFS_RENAME_EXCHANGE | KVFS_RENAME_WHITEOUT))
 		return -EINVAL;
-	if (a->flags == (KVFS_RENAME_NOREPLACE | KVFS_RENAME_EXCHANGE))
+	if ((a->flags & KVFS_RENAME_EXCHANGE) && a->flags != KVFS_RENAME_EXCHANGE)
 		return -EINVAL;
 	err = place_check_name(a->from.name);
 	if (!err)
@@ -283,7 +303,9 @@ static int rename_start(struct rename_args *a)
 		return err;
 	a->from.moved_name = strndup((const char *)a->to.name.data, a->to.name.len);
 	a->to.moved_name = strndup((const char *)a->from.name.data, a->from.name.len);
-	return a->from.moved_name && a->to.moved_name ? 0 : -ENOMEM;
+	if (!a->from.moved_name || !a->to.moved_name)
+		return -ENOMEM;
+	return a->flags & KVFS_RENAME_WHITEOUT ? rename_make_whiteout(fs, a) : 0;
 }
 
 int kvfs_rename(struct kvfs *fs, struct kvfs_node *from_dir, const char *from,
@@ -305,7 +327,7 @@ int kvfs_rename(struct kvfs *fs, struct kvfs_node *from_dir, const char *from,
 			      .frees = true};
 	int err;
 
-	err = rename_start(&a);
+	err = rename_start(fs, &a);
 	if (!err)
 		err = retry_write(fs, &op);
 	rename_again(fs, &a);

@@ -402,8 +402,12 @@ def test_rename_flags():
         renameat2("y", "absent", RENAME_EXCHANGE)
     with fails(E.EINVAL):
         renameat2("y", "y/in", RENAME_EXCHANGE)
-    with fails(E.EINVAL):
-        renameat2("y", "w", RENAME_WHITEOUT)
+    renameat2("xd", "w", RENAME_WHITEOUT)
+    equal(read_file("w"), b"X")
+    st = os.lstat("xd")
+    equal((st.st_mode, st.st_rdev, st.st_nlink), (stat.S_IFCHR, 0, 1))
+    os.rename("xd", "gone")  # an ordinary entry
+    os.unlink("gone")
     with fails(E.EINVAL):
         renameat2("y", "w", RENAME_NOREPLACE | RENAME_EXCHANGE)
 

@@ -431,6 +431,60 @@ START_TEST(test_a_file_without_a_name_can_get_one)
 }
 END_TEST
 
+START_TEST(test_a_file_can_be_made_without_a_name)
+{
+	struct kvfs_node *d = model_mkdir(&m, m.root, "d"), *f, *l;
+	struct kvfs_attr a;
+
+	ok(kvfs_tmpfile(m.fs, d, 0666, &model_owner, &f, &a));
+	ck_assert_uint_eq(a.mode, S_IFREG | 0644);
+	ck_assert_uint_eq(a.nlink, 0);
+	model_expect_list(&m, d, ". .. ");
+	ok(kvfs_write(m.fs, f, 0, test_str("text"), false));
+	ok(kvfs_link(m.fs, f, d, "named", &l, &a));
+	ck_assert_uint_eq(a.nlink, 1);
+	model_forget(&m, l);
+	model_forget(&m, f);
+	f = model_lookup(&m, d, "named");
+	model_expect(&m, f, test_str("text"));
+	model_forget(&m, f);
+	/* One that gets no name leaves nothing. */
+	ok(kvfs_tmpfile(m.fs, d, 0600, &model_owner, &f, NULL));
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_ORPHANS), 1);
+	model_forget(&m, f);
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_ORPHANS), 0);
+	ok(kvfs_unlink(m.fs, d, "named"));
+	ok(kvfs_rmdir(m.fs, m.root, "d"));
+	fails(kvfs_tmpfile(m.fs, d, 0600, &model_owner, &f, NULL), -ENOENT);
+	model_forget(&m, d);
+}
+END_TEST
+
+START_TEST(test_a_whiteout_takes_the_old_name)
+{
+	struct kvfs_node *d = model_mkdir(&m, m.root, "d"), *n;
+	struct kvfs_attr a;
+
+	ok(kvfs_rename(m.fs, m.root, "d", m.root, "e", KVFS_RENAME_WHITEOUT));
+	ok(kvfs_lookup(m.fs, m.root, "d", &n, &a));
+	ck_assert_uint_eq(a.mode, S_IFCHR);
+	ck_assert_uint_eq(a.rdev, 0);
+	ck_assert_uint_eq(a.nlink, 1);
+	ck_assert_uint_eq(model_attr(&m, m.root).nlink, 3);
+	model_forget(&m, n);
+	n = model_lookup(&m, m.root, "e");
+	ck_assert_ptr_eq(n, d);
+	fails(kvfs_rename(m.fs, m.root, "d", m.root, "e",
+			  KVFS_RENAME_WHITEOUT | KVFS_RENAME_NOREPLACE),
+	      -EEXIST);
+	fails(kvfs_rename(m.fs, m.root, "d", m.root, "e",
+			  KVFS_RENAME_WHITEOUT | KVFS_RENAME_EXCHANGE),
+	      -EINVAL);
+	model_forget(&m, n);
+	model_forget(&m, d);
+}
+END_TEST
+
 START_TEST(test_long_paths_get_short_prefixes)
 {
 	char name[200];
@@ -474,6 +528,8 @@ int main(void)
 		test_rename_sets_the_times_it_should,
 		test_names_of_one_file_share_everything,
 		test_a_file_without_a_name_can_get_one,
+		test_a_file_can_be_made_without_a_name,
+		test_a_whiteout_takes_the_old_name,
 		test_long_paths_get_short_prefixes,
 	};
 

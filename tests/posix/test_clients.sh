@@ -122,7 +122,7 @@ if mount -t tmpfs none "$tmp/upper" 2>/dev/null; then
 fi
 
 # PostgreSQL: every acknowledged transaction is there after the server was killed.
-pg=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)
+pg=$(find /usr/lib/postgresql -maxdepth 2 -name bin 2>/dev/null | sort | tail -n 1)
 if [ -n "$pg" ] && id postgres >/dev/null 2>&1; then
 	as() { setpriv --reuid postgres --regid postgres --init-groups env "PATH=$pg:$PATH" "$@"; }
 	install -d -o postgres -g postgres "$dir/pg" "$tmp/run"

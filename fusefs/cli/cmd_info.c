@@ -64,7 +64,6 @@ static int gather(struct info *i)
 		return err;
 	/* Opened for reading the log is replayed into memory, and then no longer counted. */
 	i->db.log_used = disk.log_used;
-	i->db.txn_max_bytes = disk.txn_max_bytes;
 	i->has_db = true;
 	return 0;
 }

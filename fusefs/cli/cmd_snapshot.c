@@ -160,12 +160,6 @@ static int restore(const struct target *t, int argc, char **argv)
 		return CMD_FAILED;
 	}
 	err = kvfs_snapshot_restore(t->fs, argv[0]);
-	if (err == -KV_E_TOO_BIG) {
-		message(t->name,
-			"it differs from the snapshot by more than a transaction can hold; "
-			"mount it and restore paths");
-		return CMD_FAILED;
-	}
 	return err ? fail(t, argv[0], err) : CMD_OK;
 }
 

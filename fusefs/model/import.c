@@ -400,8 +400,9 @@ int kvfs_import(struct kvfs *fs, const char *from, const struct kv_progress *pro
 		return -ENOMEM;
 	im->fs = fs;
 	im->progress = progress;
-	/* The log adds some bytes to each key and value, fewer than they have. */
-	im->bytes_max = min_u64(IMPORT_BATCH_BYTES, info.txn_max_bytes / 3);
+	/* A batch that fits a quarter of the log is written once. The log adds some bytes to each
+	 * key and value, fewer than they have. */
+	im->bytes_max = min_u64(IMPORT_BATCH_BYTES, info.log_size / 12);
 	/* A natural prefix might be taken: then every directory gets a fresh one. */
 	im->displaced = atomic_load(&fs->displaced);
 	im->stack = calloc(IMPORT_DEPTH_MAX, sizeof(struct import_dir *));

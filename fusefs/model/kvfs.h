@@ -99,8 +99,7 @@ KV_API int kvfs_snapshot_drop(struct kvfs *fs, const char *name) KV_MUST_CHECK;
 /*
  * The whole volume becomes what it was at a snapshot, at one instant and durably, file ids
  * included. No node but the root has references, and no directory or transaction is open:
- * -KV_E_BUSY. -KV_E_NOTFOUND; -KV_E_TOO_BIG: what differs does not fit a transaction;
- * -KV_E_NOT_A_VOLUME.
+ * -KV_E_BUSY. -KV_E_NOTFOUND, -KV_E_NOT_A_VOLUME; of kv_txn_commit().
  */
 KV_API int kvfs_snapshot_restore(struct kvfs *fs, const char *name) KV_MUST_CHECK;
 

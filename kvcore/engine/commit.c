@@ -13,6 +13,9 @@
  * another thread. A follower sleeps on a condition of its own, so a group's end
  * wakes those that it committed and the next leader.
  *
+ * A transaction too large for the log commits as tables (ingest.c): it leads, without a group,
+ * from commit_pause() to commit_resume().
+ *
  * Only the leader appends to the log and rotates the memtable (commit_room.c).
  *
  * A commit is visible once it is in the log and in the memtable, in the order of
@@ -27,6 +30,7 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
 #include "kvcore/base/logmsg.h"
+#include "kvcore/engine/ingest.h"
 
 /* A frame gathers commits up to this many bytes. */
 #define GROUP_BYTES_MAX (4U * 1024 * 1024)
@@ -406,25 +410,65 @@ int commit_sync(struct kv_db *db, uint64_t lsn)
 	return wal_sync(db->wal, lsn);
 }
 
-int commit_rotate(struct kv_db *db)
+/* Lead without a commit of one's own. */
+static void take_lead(struct commit_queue *q)
 {
-	struct commit_queue *q = db->commits;
-	int err = 0;
-
 	os_mutex_lock(&q->mu);
 	while (q->leading)
 		os_cond_wait(&q->done, &q->mu);
 	q->leading = true;
 	os_mutex_unlock(&q->mu);
+}
+
+static void give_lead(struct commit_queue *q)
+{
+	os_mutex_lock(&q->mu);
+	q->leading = false;
+	hand_over(q);
+	os_mutex_unlock(&q->mu);
+}
+
+int commit_rotate(struct kv_db *db)
+{
+	int err = 0;
+
+	take_lead(db->commits);
 	if (wal_poisoned(db->wal))
 		err = -KV_E_POISONED;
 	else if (!memtable_empty(commit_active(db)))
 		err = commit_room_wait(db, FROZEN_LIMIT - 1);
 	if (!err && !memtable_empty(commit_active(db)))
 		err = commit_room_rotate(db);
-	os_mutex_lock(&q->mu);
-	q->leading = false;
-	hand_over(q);
-	os_mutex_unlock(&q->mu);
+	give_lead(db->commits);
 	return err;
+}
+
+int commit_pause(struct kv_db *db, kv_seq *last_seq)
+{
+	int err = 0;
+
+	take_lead(db->commits);
+	if (wal_poisoned(db->wal))
+		err = -KV_E_POISONED;
+	if (!err)
+		err = commit_room_wait(db, FROZEN_LIMIT - 1);
+	if (!err && !memtable_empty(commit_active(db)))
+		err = commit_room_rotate(db);
+	if (!err)
+		err = commit_room_wait(db, 0);
+	if (err)
+		give_lead(db->commits);
+	else
+		*last_seq = db->commits->last_seq;
+	atomic_store_explicit(&db->fresh_value_bytes, 0, memory_order_relaxed);
+	return err;
+}
+
+void commit_resume(struct kv_db *db, kv_seq seq)
+{
+	if (seq) {
+		db->commits->last_seq = seq;
+		snapshots_publish(db->snapshots, seq);
+	}
+	give_lead(db->commits);
 }

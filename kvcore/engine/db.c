@@ -107,6 +107,11 @@ static int open_storage(struct kv_db *db, const struct superblock *sb)
 	return err;
 }
 
+static int reclaim_for_spill(void *ctx)
+{
+	return reclaim_space(ctx);
+}
+
 static int open_versions(struct kv_db *db, const struct manifest_loaded *ml)
 {
 	const struct versions_options vo = {
@@ -131,7 +136,16 @@ static int open_versions(struct kv_db *db, const struct manifest_loaded *ml)
 	if (err)
 		return err;
 	uo.versions = db->versions;
-	return values_new(&uo, &db->values);
+	err = values_new(&uo, &db->values);
+	db->spill = (struct spill_env){
+		.tables = &db->tables,
+		.versions = db->versions,
+		.values = db->values,
+		.reclaim = reclaim_for_spill,
+		.reclaim_ctx = db,
+	};
+	db->spill_bytes = db->options.memtable_bytes;
+	return err;
 }
 
 static int first_view(struct kv_db *db)
@@ -295,8 +309,32 @@ static int db_free(struct kv_db *db)
 	checksum_free(db->sha256);
 	ages_fini(&db->ages);
 	os_cond_fini(&db->changed);
+	os_mutex_fini(&db->ingest_mu);
 	os_mutex_fini(&db->mu);
 	free(db);
+	return err;
+}
+
+static int init_locks(struct kv_db *db)
+{
+	int err = os_mutex_init(&db->mu, OS_RANK_DB);
+
+	if (err)
+		return err;
+	err = os_mutex_init(&db->ingest_mu, OS_RANK_INGEST);
+	if (err)
+		goto no_ingest;
+	err = os_cond_init(&db->changed);
+	if (err)
+		goto no_cond;
+	err = ages_init(&db->ages);
+	if (!err)
+		return 0;
+	os_cond_fini(&db->changed);
+no_cond:
+	os_mutex_fini(&db->ingest_mu);
+no_ingest:
+	os_mutex_fini(&db->mu);
 	return err;
 }
 
@@ -309,21 +347,8 @@ int kv_open(const char *path, const struct kv_options *options, struct kv_db **o
 		return -ENOMEM;
 	err = fill_options(options, &db->options);
 	if (!err)
-		err = os_mutex_init(&db->mu, OS_RANK_DB);
+		err = init_locks(db);
 	if (err) {
-		free(db);
-		return err;
-	}
-	err = os_cond_init(&db->changed);
-	if (err) {
-		os_mutex_fini(&db->mu);
-		free(db);
-		return err;
-	}
-	err = ages_init(&db->ages);
-	if (err) {
-		os_cond_fini(&db->changed);
-		os_mutex_fini(&db->mu);
 		free(db);
 		return err;
 	}

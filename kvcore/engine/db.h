@@ -4,6 +4,7 @@
  *
  *   db.c          open, close, info           recover.c     replay of the log
  *   commit.c      commit queue                txn*.c batch.c validate.c  transactions, batches
+ *   ingest.c      commits larger than the log
  *   view*.c       what a reader holds         db_iter.c     iterators of the API
  *   background.c  threads and pacing          flush.c       memtable -> tables
  *   compaction.c  levels                      named.c       named snapshots
@@ -19,6 +20,7 @@
 #include "kvcore/engine/lock_manager.h"
 #include "kvcore/engine/memtable.h"
 #include "kvcore/engine/snapshots.h"
+#include "kvcore/engine/spill.h"
 #include "kvcore/engine/trace.h"
 #include "kvcore/engine/values.h"
 #include "kvcore/engine/version.h"
@@ -97,6 +99,9 @@ struct kv_db {
 	struct lock_manager *locks;
 	struct snapshots *snapshots;
 	struct commit_queue *commits;
+	struct spill_env spill;	       /* of large transactions */
+	size_t spill_bytes;	       /* what one keeps in memory */
+	struct os_mutex ingest_mu;     /* OS_RANK_INGEST: one large commit at a time */
 	struct background *background; /* NULL if readonly */
 	struct named *named;
 	struct prepared *prepared; /* prepared.c */

@@ -175,7 +175,7 @@ static int add_sources(struct kv_iter *it, struct sources *s)
 	int err = 0;
 
 	if (it->txn->writes) {
-		err = writeset_iter_new(it->txn->writes, &s->list[s->count]);
+		err = writeset_iter_new(it->txn->writes, false, &s->list[s->count]);
 		if (!err)
 			s->count++;
 	}

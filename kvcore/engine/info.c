@@ -81,10 +81,10 @@ int kv_get_info(struct kv_db *db, struct kv_db_info *out)
 	view_unref(v);
 	info.last_seq = snapshots_visible(db->snapshots);
 	info.named_snapshots = named_count(db);
-	if (db->wal) {
+	if (db->wal)
 		info.log_used = wal_used(db->wal);
-		info.txn_max_bytes = wal_payload_max(db->wal) - 64;
-	}
+	/* Above a quarter of the log it is written twice, as runs and as tables. */
+	info.txn_max_bytes = max_u64(info.log_size / 4, info.free / 2);
 	*out = info;
 	return 0;
 }

@@ -134,7 +134,7 @@ static int count_flushed(struct output *o, const struct value_ref *ref, bool kee
 
 	if (!u)
 		return -ENOMEM;
-	u->settle++;
+	u->settle += !o->options.pending_stay;
 	if (keep)
 		u->live += (int64_t)ref->stored_len;
 	return 0;
@@ -234,8 +234,8 @@ static int new_builder(struct output *o)
 	int err = reserve_table(o);
 
 	return err ? err
-		   : table_builder_new(o->options.tables, id, o->options.class, o->options.flush,
-				       &o->builder);
+		   : table_builder_new(o->options.tables, id, o->options.class,
+				       o->options.flush && !o->options.pending_stay, &o->builder);
 }
 
 /* End the present table; the next one begins at @next (empty: there is none). */

@@ -31,6 +31,8 @@ struct output_options { /* all borrowed until output_free() */
 	/* Flush: every reference comes from a memtable, where it was pending. Otherwise it
 	 * comes from a table, where it was live, and may be moved to another segment. */
 	bool flush;
+	/* Of a flush: references stay pending, since whoever wrote them settles them all. */
+	bool pending_stay;
 	uint64_t table_bytes; /* of a finished table, about; 0: OUTPUT_TABLE_BYTES */
 	/* Ikeys between which all entries lie, and the range deletes are kept: [from, to). Empty:
 	 * unbounded. */

@@ -34,7 +34,6 @@ static void probe_fill(const struct verify *v, struct kv_db_info *out)
 	out->size = v->volume_size;
 	out->size_max = sb->size_max ? sb->size_max : UINT64_MAX;
 	out->log_size = sb->log_size;
-	out->txn_max_bytes = sb->log_size / 4;
 	out->last_seq = m->last_seq;
 	out->used = FORMAT_LOG_OFF + sb->log_size;
 	for (uint32_t i = 0; i < sb->manifest_extent_count; i++)
@@ -55,6 +54,7 @@ static void probe_fill(const struct verify *v, struct kv_db_info *out)
 	}
 	out->value_segments = m->segment_count;
 	out->free = v->volume_size > out->used ? v->volume_size - out->used : 0;
+	out->txn_max_bytes = max_u64(out->log_size / 4, out->free / 2);
 }
 
 /* Bytes of frames after the last checkpoint; not replayed, only followed. */

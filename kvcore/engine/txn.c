@@ -13,6 +13,7 @@
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
+#include "kvcore/engine/ingest.h"
 
 int txn_ikey(uint8_t *buf, unsigned keyspace, struct kv_slice key, struct kv_slice *out)
 {
@@ -37,8 +38,11 @@ static void drop_ref(void *ctx, struct kv_slice encoded)
 int txn_writeset_new(struct kv_db *db, struct writeset **out)
 {
 	const struct writeset_hooks hooks = {drop_ref, db};
+	int err = writeset_new(&hooks, out);
 
-	return writeset_new(&hooks, out);
+	if (!err)
+		writeset_spill_to(*out, &db->spill, db->spill_bytes);
+	return err;
 }
 
 int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, struct kv_slice value)
@@ -82,12 +86,21 @@ struct commit_what {
 	const struct record_op *op;
 };
 
+/* Through the log, or, what does not fit it, as tables. @end: what a sync must reach. */
 static int submit(struct kv_db *db, const struct commit_what *what, unsigned flags, kv_seq *seq,
 		  uint64_t *end)
 {
+	int err = -KV_E_TOO_BIG;
+
 	if (what->op)
 		return commit_submit_op(db, what->op, flags, seq, end);
-	return commit_submit(db, what->writes, flags, seq, end);
+	if (!writeset_spilled(what->writes))
+		err = commit_submit(db, what->writes, flags, seq, end);
+	if (err == -KV_E_TOO_BIG) {
+		*end = 0; /* it is durable at once */
+		err = ingest_commit(db, what->writes, flags, seq);
+	}
+	return err;
 }
 
 static int write_commit(struct kv_db *db, const struct commit_what *what, unsigned flags,

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "kvcore/base/arena.h"
 #include "kvcore/base/base.h"
 #include "kvcore/engine/txn.h"
 
@@ -28,6 +29,7 @@ struct items {
 	struct item *list;
 	size_t count, cap;
 	bool compare_writes;
+	struct arena keys; /* of the writes: those of a spilled set do not stay */
 };
 
 static int items_add(struct items *s, struct item item)
@@ -49,9 +51,14 @@ static int add_write(void *ctx, enum entry_kind kind, struct kv_slice key, struc
 {
 	struct items *s = ctx;
 	bool range = kind == ENTRY_RANGE_DELETE;
-	struct item item = {.from = key, .mode = LOCK_EXCLUSIVE};
+	struct item item = {.mode = LOCK_EXCLUSIVE};
+	const uint8_t *from = arena_copy(&s->keys, key);
+	const uint8_t *to = range ? arena_copy(&s->keys, value) : NULL;
 
-	item.to = range ? value : kv_slice_of(NULL, 0);
+	if (!from || (range && !to))
+		return -ENOMEM;
+	item.from = kv_slice_of(from, key.len);
+	item.to = kv_slice_of(to, range ? value.len : 0);
 	item.compare = s->compare_writes && !range;
 	return items_add(s, item);
 }
@@ -205,6 +212,7 @@ int validate_txn(struct kv_txn *txn)
 	struct items s = {.compare_writes = !txn->serializable};
 	int err;
 
+	arena_init(&s.keys);
 	err = writeset_each(txn->writes, add_write, &s);
 	if (!err)
 		err = readset_each(txn->reads, add_read, &s);
@@ -216,5 +224,6 @@ int validate_txn(struct kv_txn *txn)
 	if (!err)
 		err = compare_with_snapshot(txn, &s);
 	free(s.list);
+	arena_fini(&s.keys);
 	return err;
 }

@@ -334,7 +334,17 @@ out:
 	return err;
 }
 
-void values_settle(struct values *v, uint64_t segment_id)
+void values_hold_many(struct values *v, uint64_t segment_id, uint64_t count)
+{
+	struct version *current = versions_current(v->options.versions);
+	struct segment *seg = version_segment(current, segment_id);
+
+	KV_ASSERT(seg);
+	atomic_fetch_add_explicit(&seg->pending, count, memory_order_relaxed);
+	version_unref(current);
+}
+
+void values_settle_many(struct values *v, uint64_t segment_id, uint64_t count)
 {
 	struct version *current = versions_current(v->options.versions);
 	/* It is there: a segment with pending values is not dead. */
@@ -343,9 +353,14 @@ void values_settle(struct values *v, uint64_t segment_id)
 
 	KV_ASSERT(seg);
 	/* Release: the live bytes that came in its place are seen by who sees it gone. */
-	before = atomic_fetch_sub_explicit(&seg->pending, 1, memory_order_acq_rel);
-	KV_ASSERT(before > 0);
+	before = atomic_fetch_sub_explicit(&seg->pending, count, memory_order_acq_rel);
+	KV_ASSERT(before >= count);
 	version_unref(current);
+}
+
+void values_settle(struct values *v, uint64_t segment_id)
+{
+	values_settle_many(v, segment_id, 1);
 }
 
 /* Pending is read first: a reference goes from pending to live, never back. */

@@ -63,6 +63,10 @@ int values_put(struct values *v, struct kv_slice raw, enum space_class class, st
 int values_replayed(struct values *v, const struct value_ref *ref) KV_MUST_CHECK;
 /* The reference is no longer pending: dropped, or now in a table. */
 void values_settle(struct values *v, uint64_t segment_id);
+/* The same for @count references into one segment. */
+void values_settle_many(struct values *v, uint64_t segment_id, uint64_t count);
+/* There are @count more references to values that are pending and stay so meanwhile. */
+void values_hold_many(struct values *v, uint64_t segment_id, uint64_t count);
 
 /*
  * Read and verify a value as of a version (which keeps the segment alive).

@@ -312,6 +312,8 @@ int versions_apply(struct versions *vs, struct version_edit *edit)
 	err = is_poisoned(vs) ? -KV_E_POISONED : 0;
 	if (err)
 		goto out;
+	if (edit->place)
+		version_place(vs, edit);
 	err = version_build(vs, vs->current, edit, &next);
 	if (err)
 		goto out;
@@ -331,6 +333,8 @@ int versions_apply(struct versions *vs, struct version_edit *edit)
 	vs->later_count = 0;
 	version_unref(&old->pub);
 out:
+	if (edit->place)
+		version_place_end(vs);
 	if (next)
 		version_free(next, VERSION_END_UNDO);
 	os_mutex_unlock(&vs->apply_mu);

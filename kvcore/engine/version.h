@@ -113,7 +113,9 @@ struct version_edit {
 	kv_seq last_seq;    /* highest in any table; 0: as before */
 	uint64_t log_epoch; /* 0: as before, with the fence */
 	uint64_t log_fence;
-	bool clean;   /* closed in order */
+	bool clean; /* closed in order */
+	/* What is added is newer than all there is: put each table as deep as it may lie. */
+	bool place;
 	void *cookie; /* given to install */
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Questions about a version's keys, and the claims of running compactions. A
+ * Questions about a version's keys, where new tables may lie, and the claims of running
+ * compactions. A
  * claim is a short list beside the versions and not a mark in a table, because
  * tables are shared by versions while a claim is about the current one. The list
  * holds the inputs of what runs now, so it is searched from end to end.
@@ -89,7 +90,7 @@ int versions_claim(struct versions *vs, const struct version *v, const uint64_t 
 	int err = 0;
 
 	os_mutex_lock(&vs->mu);
-	if (&vs->current->pub != v)
+	if (&vs->current->pub != v || vs->placing)
 		err = -KV_E_BUSY;
 	for (size_t i = 0; !err && i < count; i++)
 		err = find_claim(vs, ids[i]) ? -KV_E_BUSY : 0;
@@ -127,4 +128,83 @@ enum version_claim versions_claim_of(struct versions *vs, uint64_t id)
 		r = c->damaged ? VERSION_DAMAGED : VERSION_CLAIMED;
 	os_mutex_unlock(&vs->mu);
 	return r;
+}
+
+/* ---- placing ---------------------------------------------------------------------- */
+
+/* What running compactions read, and so may write, as one span from a level down. */
+struct busy {
+	bool any;
+	unsigned level; /* the highest */
+	struct kv_slice first, last;
+};
+
+static void busy_add(struct busy *b, const struct table_meta *m, unsigned level)
+{
+	struct kv_slice first = kv_buf_slice(&m->smallest);
+	struct kv_slice last = kv_buf_slice(&m->largest);
+
+	if (!b->any || slice_compare(first, b->first) < 0)
+		b->first = first;
+	if (!b->any || slice_compare(last, b->last) > 0)
+		b->last = last;
+	b->level = b->any && b->level < level ? b->level : level;
+	b->any = true;
+}
+
+static void busy_gather(struct versions *vs, struct busy *b) KV_REQUIRES(vs->mu)
+{
+	const struct version *v = &vs->current->pub;
+
+	*b = (struct busy){0};
+	for (unsigned n = 0; vs->claim_count && n < KV_LEVELS; n++) {
+		for (size_t i = 0; i < v->level[n].count; i++) {
+			const struct table_meta *m = table_get_meta(v->level[n].tables[i]);
+			const struct versions_claim *c = find_claim(vs, m->id);
+
+			if (c && !c->damaged)
+				busy_add(b, m, n);
+		}
+	}
+}
+
+static unsigned place_of(const struct version *v, const struct busy *busy,
+			 const struct table_meta *m)
+{
+	struct kv_slice first = kv_buf_slice(&m->smallest);
+	struct kv_slice last = kv_buf_slice(&m->largest);
+	unsigned limit = KV_LEVELS - 1;
+	unsigned level = 0;
+
+	if (busy->any && !ends_before(m, busy->first) && slice_compare(first, busy->last) <= 0)
+		limit = busy->level ? busy->level - 1 : 0;
+	for (size_t i = 0; i < v->level[0].count; i++) {
+		const struct table_meta *t = table_get_meta(v->level[0].tables[i]);
+
+		if (!ends_before(t, first) && begins_within(t, last, m->largest_exclusive))
+			return 0;
+	}
+	while (level < limit &&
+	       !level_overlaps(&v->level[level + 1], first, last, m->largest_exclusive))
+		level++;
+	return level;
+}
+
+void version_place(struct versions *vs, struct version_edit *edit)
+{
+	struct busy busy;
+
+	os_mutex_lock(&vs->mu);
+	vs->placing = true;
+	busy_gather(vs, &busy);
+	for (size_t i = 0; i < edit->add_count; i++)
+		edit->add[i].level = place_of(&vs->current->pub, &busy, &edit->add[i]);
+	os_mutex_unlock(&vs->mu);
+}
+
+void version_place_end(struct versions *vs)
+{
+	os_mutex_lock(&vs->mu);
+	vs->placing = false;
+	os_mutex_unlock(&vs->mu);
 }

@@ -43,6 +43,7 @@ struct versions {
 	struct version_full *current;  /* [mu] */
 	struct versions_claim *claims; /* [mu] */
 	size_t claim_count, claim_cap; /* [mu] */
+	bool placing;		       /* [mu] levels are being chosen: no new claims */
 	bool closing;		       /* nobody else is left */
 	_Atomic uint64_t next_table_id;
 	_Atomic uint64_t next_segment_id;
@@ -56,6 +57,16 @@ enum version_end {
 };
 /* Drop what @v holds, and @v. */
 void version_free(struct version_full *v, enum version_end how);
+
+/* ---- version_claims.c ---- */
+
+/*
+ * Give each table that the edit adds the deepest level on which, and above which, nothing
+ * overlaps it now or will because of a running compaction. No claim is made until
+ * version_place_end(), so that it stays true until the edit is published.
+ */
+void version_place(struct versions *vs, struct version_edit *edit);
+void version_place_end(struct versions *vs);
 
 /* ---- version_build.c ---- */
 

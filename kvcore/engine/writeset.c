@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Write sets. Operations, keys and range bounds are in an arena, so whatever an
- * iterator or a caller borrowed stays valid until the set is emptied. While a savepoint
- * exists, a change of a key first logs what it displaces; removal then only
- * clears the key's slot in the tree, so that rolling back allocates nothing for
- * point operations and cannot fail half-way.
+ * Write sets: life, changes, savepoints, point reads. Operations, keys and range bounds are
+ * in an arena, so whatever a caller borrowed stays valid until the set is emptied or spilled;
+ * iterators hold the memory they stand in. While a savepoint exists, a change of a key first
+ * logs what it displaces; removal then only clears the key's slot in the tree, so that rolling
+ * back allocates nothing for point operations and cannot fail half-way.
  *
- * Each operation remembers the newest savepoint at its time (its era). What is
- * displaced within the same era was already replaced once since that savepoint,
- * so it can never be rolled back to: nothing is logged, its ref is dropped at once.
+ * Time in a set is counted in generations: a savepoint or a spill begins a new one. What is
+ * displaced by a change since the newest savepoint can never be rolled back to: nothing is
+ * logged, its ref is dropped at once.
  */
 #include "kvcore/engine/writeset.h"
 
@@ -16,56 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvcore/base/arena.h"
 #include "kvcore/base/base.h"
-#include "kvcore/base/btree.h"
+#include "kvcore/base/buf.h"
+#include "kvcore/base/hash.h"
+#include "kvcore/engine/writeset_internal.h"
 
-#define POINT_SEQ KV_SEQ_MAX
-#define RANGE_SEQ (KV_SEQ_MAX - 1)
+#define CHARGE_STEP (256U * 1024) /* memory is accounted for in pieces of this */
 
-struct writeop {
-	unsigned era;
-	enum entry_kind kind;
-	size_t key_len;
-	size_t value_len;
-	uint8_t value[];
-};
-
-struct undo {
-	struct kv_slice key;	   /* the tree's */
-	struct writeop *displaced; /* NULL: there was no operation */
-};
-
-struct interval {
-	struct kv_slice from, to;
-};
-
-struct savepoint {
-	unsigned number;
-	size_t undo_count;
-	size_t range_count;
-};
-
-struct writeset {
-	struct writeset_hooks hooks;
-	struct arena arena;
-	struct btree tree; /* ikey -> struct writeop, NULL: none (any more) */
-	size_t points;	   /* operations in the tree */
-	size_t bytes;	   /* of keys and values */
-	bool refs_forgotten;
-	struct interval *ranges; /* in the order of their making */
-	size_t range_count, range_cap;
-	struct range_set *range_set; /* the same; NULL: there are none */
-	struct range_set *no_ranges; /* always empty */
-	struct undo *undo;
-	size_t undo_count, undo_cap;
-	struct savepoint *savepoints; /* numbers rising */
-	size_t savepoint_count, savepoint_cap;
-	unsigned last_savepoint; /* highest number ever given out */
-};
-
-/* Room for @more elements of @size after @count; NULL when out of memory. */
-static void *grown(void *array, size_t count, size_t more, size_t *cap, size_t size)
+void *writeset_grown(void *array, size_t count, size_t more, size_t *cap, size_t size)
 {
 	size_t want = *cap ? *cap : 8;
 
@@ -81,6 +39,28 @@ static void *grown(void *array, size_t count, size_t more, size_t *cap, size_t s
 
 /* ---- life --------------------------------------------------------------- */
 
+int writeset_mem_new(struct writemem **out)
+{
+	struct writemem *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return -ENOMEM;
+	m->refs = 1;
+	arena_init(&m->arena);
+	btree_init(&m->tree);
+	*out = m;
+	return 0;
+}
+
+void writeset_mem_unref(struct writemem *m)
+{
+	if (!m || --m->refs)
+		return;
+	btree_fini(&m->tree);
+	arena_fini(&m->arena);
+	free(m);
+}
+
 int writeset_new(const struct writeset_hooks *hooks, struct writeset **out)
 {
 	struct writeset *w = calloc(1, sizeof(*w));
@@ -89,16 +69,44 @@ int writeset_new(const struct writeset_hooks *hooks, struct writeset **out)
 	if (!w)
 		return -ENOMEM;
 	err = range_set_new(&w->no_ranges);
+	if (!err)
+		err = writeset_mem_new(&w->mem);
 	if (err) {
+		range_set_free(w->no_ranges);
 		free(w);
 		return err;
 	}
+	arena_init(&w->bounds);
 	if (hooks)
 		w->hooks = *hooks;
-	arena_init(&w->arena);
-	btree_init(&w->tree);
 	*out = w;
 	return 0;
+}
+
+void writeset_spill_to(struct writeset *w, const struct spill_env *env, size_t bytes)
+{
+	w->spill = env;
+	w->spill_bytes = bytes;
+}
+
+size_t writeset_memory(const struct writeset *w)
+{
+	return arena_bytes(&w->mem->arena) + w->mem->tree.bytes + w->undo_cap * sizeof(*w->undo);
+}
+
+/* Keep the budget informed; small sets are not worth it. */
+static void charge(struct writeset *w, size_t bytes)
+{
+	struct cache *budget = w->spill ? w->spill->tables->cache : NULL;
+
+	bytes -= bytes % CHARGE_STEP;
+	if (!budget || bytes == w->charged)
+		return;
+	if (bytes > w->charged)
+		cache_charge(budget, bytes - w->charged);
+	else
+		cache_uncharge(budget, w->charged - bytes);
+	w->charged = bytes;
 }
 
 static void drop(struct writeset *w, const struct writeop *op)
@@ -117,17 +125,21 @@ static void drop_all(struct writeset *w)
 		drop(w, w->undo[i].displaced);
 	if (w->refs_forgotten)
 		return;
-	for (struct btree_pos p = btree_first(&w->tree); btree_valid(p); p = btree_next(p))
+	for (struct btree_pos p = btree_first(&w->mem->tree); btree_valid(p); p = btree_next(p))
 		drop(w, btree_value(p));
 }
 
+/* All but the memory of operations. */
 static void release(struct writeset *w)
 {
 	drop_all(w);
-	btree_fini(&w->tree);
-	arena_fini(&w->arena);
+	while (w->run_count)
+		spill_run_unref(w->runs[--w->run_count]);
 	range_set_free(w->range_set);
 	w->range_set = NULL;
+	arena_fini(&w->bounds);
+	kv_buf_free(&w->value);
+	charge(w, 0);
 }
 
 void writeset_free(struct writeset *w)
@@ -135,10 +147,12 @@ void writeset_free(struct writeset *w)
 	if (!w)
 		return;
 	release(w);
+	writeset_mem_unref(w->mem);
 	range_set_free(w->no_ranges);
 	free(w->ranges);
 	free(w->undo);
 	free(w->savepoints);
+	free(w->runs);
 	free(w);
 }
 
@@ -149,7 +163,11 @@ void writeset_forget_refs(struct writeset *w)
 
 void writeset_clear(struct writeset *w)
 {
+	KV_ASSERT(w->mem->refs == 1); /* no iterator is left */
 	release(w);
+	btree_fini(&w->mem->tree);
+	btree_init(&w->mem->tree);
+	arena_fini(&w->mem->arena);
 	w->points = 0;
 	w->bytes = 0;
 	w->refs_forgotten = false;
@@ -157,19 +175,16 @@ void writeset_clear(struct writeset *w)
 	w->undo_count = 0;
 	w->savepoint_count = 0;
 	w->last_savepoint = 0;
+	w->gen = 0;
+	w->layout++;
 }
 
 /* ---- changes ------------------------------------------------------------ */
 
-static unsigned era_now(const struct writeset *w)
-{
-	return w->savepoint_count ? w->savepoints[w->savepoint_count - 1].number : 0;
-}
-
 /* Must displacing @op (NULL: nothing) from its key be logged? */
 static bool must_log(const struct writeset *w, const struct writeop *op)
 {
-	return w->savepoint_count && (!op || op->era != era_now(w));
+	return w->savepoint_count && (!op || op->gen < w->savepoints[w->savepoint_count - 1].gen);
 }
 
 static int undo_reserve(struct writeset *w, size_t more)
@@ -178,7 +193,7 @@ static int undo_reserve(struct writeset *w, size_t more)
 
 	if (!w->savepoint_count || !more)
 		return 0;
-	undo = grown(w->undo, w->undo_count, more, &w->undo_cap, sizeof(*undo));
+	undo = writeset_grown(w->undo, w->undo_count, more, &w->undo_cap, sizeof(*undo));
 
 	if (!undo)
 		return -ENOMEM;
@@ -223,17 +238,29 @@ static int slot_of(struct writeset *w, struct kv_slice ikey, void ***slot,
 	uint8_t *copy;
 	bool inserted;
 
-	*slot = btree_find(&w->tree, ikey);
+	*slot = btree_find(&w->mem->tree, ikey);
 	if (*slot) {
 		if (w->savepoint_count) /* only the undo log wants it */
-			*tree_key = btree_key(btree_find_pos(&w->tree, ikey));
+			*tree_key = btree_key(btree_find_pos(&w->mem->tree, ikey));
 		return 0;
 	}
-	copy = arena_copy(&w->arena, ikey);
+	copy = arena_copy(&w->mem->arena, ikey);
 	if (!copy)
 		return -ENOMEM;
 	*tree_key = kv_slice_of(copy, ikey.len);
-	return btree_insert(&w->tree, *tree_key, slot, &inserted);
+	return btree_insert(&w->mem->tree, *tree_key, slot, &inserted);
+}
+
+/* Spill what does not fit the memory that the set may take. */
+static int make_room(struct writeset *w)
+{
+	int err;
+
+	if (!w->spill || writeset_memory(w) < w->spill_bytes)
+		return 0;
+	err = writeset_spill(w);
+	charge(w, writeset_memory(w));
+	return err;
 }
 
 int writeset_put(struct writeset *w, struct kv_slice ikey, enum entry_kind kind,
@@ -245,13 +272,15 @@ int writeset_put(struct writeset *w, struct kv_slice ikey, enum entry_kind kind,
 	int err;
 
 	KV_ASSERT(kind != ENTRY_RANGE_DELETE);
-	err = undo_reserve(w, 1);
+	err = make_room(w);
+	if (!err)
+		err = undo_reserve(w, 1);
 	if (err)
 		return err;
-	op = arena_alloc(&w->arena, sizeof(*op) + value.len);
+	op = arena_alloc(&w->mem->arena, sizeof(*op) + value.len);
 	if (!op)
 		return -ENOMEM;
-	op->era = era_now(w);
+	op->gen = w->gen;
 	op->kind = kind;
 	op->key_len = ikey.len;
 	op->value_len = value.len;
@@ -261,24 +290,26 @@ int writeset_put(struct writeset *w, struct kv_slice ikey, enum entry_kind kind,
 	if (err)
 		return err;
 	replace(w, tree_key, slot, op);
+	if (w->spill)
+		charge(w, writeset_memory(w));
 	return 0;
 }
 
 /* Remove the operations on keys in [from, to). Room in the undo log was reserved. */
 static void remove_points(struct writeset *w, struct interval range)
 {
-	struct btree_pos p = btree_seek(&w->tree, range.from);
+	struct btree_pos p = btree_seek(&w->mem->tree, range.from);
 
 	while (btree_valid(p) && slice_compare(btree_key(p), range.to) < 0) {
 		struct kv_slice key = btree_key(p);
 
 		if (btree_value(p))
-			replace(w, key, btree_find(&w->tree, key), NULL);
+			replace(w, key, btree_find(&w->mem->tree, key), NULL);
 		if (w->savepoint_count) {
 			p = btree_next(p);
 		} else {
-			(void)btree_remove(&w->tree, key, NULL);
-			p = btree_seek(&w->tree, range.from);
+			(void)btree_remove(&w->mem->tree, key, NULL);
+			p = btree_seek(&w->mem->tree, range.from);
 		}
 	}
 }
@@ -297,7 +328,8 @@ static int ranges_build(const struct interval *ranges, size_t count, struct rang
 	if (err)
 		return err;
 	for (size_t i = 0; i < count; i++) {
-		err = range_set_add(set, ranges[i].from, ranges[i].to, RANGE_SEQ);
+		err = range_set_add(set, ranges[i].from, ranges[i].to,
+				    WRITESET_RANGE_SEQ(ranges[i].gen));
 		if (err) {
 			range_set_free(set);
 			return err;
@@ -312,16 +344,18 @@ static int ranges_add(struct writeset *w, struct interval range)
 	struct interval *ranges;
 	int err;
 
-	ranges = grown(w->ranges, w->range_count, 1, &w->range_cap, sizeof(*ranges));
+	ranges = writeset_grown(w->ranges, w->range_count, 1, &w->range_cap, sizeof(*ranges));
 	if (!ranges)
 		return -ENOMEM;
 	w->ranges = ranges;
 	if (w->range_set)
-		err = range_set_add(w->range_set, range.from, range.to, RANGE_SEQ);
+		err = range_set_add(w->range_set, range.from, range.to,
+				    WRITESET_RANGE_SEQ(range.gen));
 	else
 		err = ranges_build(&range, 1, &w->range_set);
 	if (err)
 		return err;
+	w->layout += !w->range_count; /* iterators did without the set so far */
 	ranges[w->range_count++] = range;
 	w->bytes += range.from.len + range.to.len;
 	return 0;
@@ -336,18 +370,19 @@ int writeset_delete_range(struct writeset *w, struct kv_slice from, struct kv_sl
 
 	if (slice_compare(from, to) >= 0)
 		return 0;
-	for (struct btree_pos p = btree_seek(&w->tree, from);
+	for (struct btree_pos p = btree_seek(&w->mem->tree, from);
 	     w->savepoint_count && btree_valid(p) && slice_compare(btree_key(p), to) < 0;
 	     p = btree_next(p))
 		displaced++;
 	err = undo_reserve(w, displaced);
 	if (err)
 		return err;
-	from_copy = arena_copy(&w->arena, from);
-	to_copy = arena_copy(&w->arena, to);
+	from_copy = arena_copy(&w->bounds, from);
+	to_copy = arena_copy(&w->bounds, to);
 	if (!from_copy || !to_copy)
 		return -ENOMEM;
-	range = (struct interval){kv_slice_of(from_copy, from.len), kv_slice_of(to_copy, to.len)};
+	range = (struct interval){kv_slice_of(from_copy, from.len), kv_slice_of(to_copy, to.len),
+				  w->gen};
 	err = ranges_add(w, range);
 	if (err)
 		return err;
@@ -359,14 +394,18 @@ int writeset_delete_range(struct writeset *w, struct kv_slice from, struct kv_sl
 
 int writeset_savepoint(struct writeset *w, unsigned *out)
 {
-	struct savepoint *list =
-		grown(w->savepoints, w->savepoint_count, 1, &w->savepoint_cap, sizeof(*list));
+	struct savepoint *list = writeset_grown(w->savepoints, w->savepoint_count, 1,
+						&w->savepoint_cap, sizeof(*list));
 
 	if (!list)
 		return -ENOMEM;
 	w->savepoints = list;
-	list[w->savepoint_count++] =
-		(struct savepoint){++w->last_savepoint, w->undo_count, w->range_count};
+	list[w->savepoint_count++] = (struct savepoint){
+		.number = ++w->last_savepoint,
+		.gen = ++w->gen,
+		.undo_count = w->undo_count,
+		.range_count = w->range_count,
+	};
 	*out = w->last_savepoint;
 	return 0;
 }
@@ -389,6 +428,12 @@ int writeset_rollback_to(struct writeset *w, unsigned savepoint)
 			return err;
 		range_set_free(w->range_set);
 		w->range_set = set;
+		w->layout++;
+	}
+	while (w->run_count &&
+	       spill_run_seq(w->runs[w->run_count - 1]) > WRITESET_RANGE_SEQ(sp.gen)) {
+		spill_run_unref(w->runs[--w->run_count]);
+		w->layout++;
 	}
 	while (w->range_count > sp.range_count) {
 		const struct interval *range = &w->ranges[--w->range_count];
@@ -397,7 +442,7 @@ int writeset_rollback_to(struct writeset *w, unsigned savepoint)
 	}
 	while (w->undo_count > sp.undo_count) {
 		const struct undo *u = &w->undo[--w->undo_count];
-		void **slot = btree_find(&w->tree, u->key);
+		void **slot = btree_find(&w->mem->tree, u->key);
 
 		drop(w, *slot);
 		uncount_op(w, *slot);
@@ -410,10 +455,30 @@ int writeset_rollback_to(struct writeset *w, unsigned savepoint)
 
 /* ---- reading ------------------------------------------------------------ */
 
-int writeset_get(const struct writeset *w, struct kv_slice ikey, enum entry_kind *kind,
+/* In the runs, where nothing older than @covering counts. */
+static int get_spilled(struct writeset *w, struct kv_slice ikey, kv_seq covering,
+		       enum entry_kind *kind, struct kv_slice *value)
+{
+	uint64_t hash = hash_bytes(ikey, 0);
+
+	for (size_t i = w->run_count; i-- > 0 && spill_run_seq(w->runs[i]) > covering;) {
+		int err = spill_run_get(w->runs[i], ikey, hash, kind, &w->value);
+
+		if (err == -KV_E_NOTFOUND)
+			continue;
+		if (!err)
+			*value = kv_buf_slice(&w->value);
+		return err;
+	}
+	return -KV_E_NOTFOUND;
+}
+
+int writeset_get(struct writeset *w, struct kv_slice ikey, enum entry_kind *kind,
 		 struct kv_slice *value)
 {
-	void **slot = btree_find(&w->tree, ikey);
+	void **slot = btree_find(&w->mem->tree, ikey);
+	kv_seq covering = 0;
+	int err;
 
 	if (slot && *slot) {
 		const struct writeop *op = *slot;
@@ -422,8 +487,11 @@ int writeset_get(const struct writeset *w, struct kv_slice ikey, enum entry_kind
 		*value = kv_slice_of(op->value, op->value_len);
 		return 0;
 	}
-	if (!w->range_set || !range_set_covering(w->range_set, ikey, RANGE_SEQ))
-		return -KV_E_NOTFOUND;
+	if (w->range_set)
+		covering = range_set_covering(w->range_set, ikey, KV_SEQ_MAX);
+	err = w->run_count ? get_spilled(w, ikey, covering, kind, value) : -KV_E_NOTFOUND;
+	if (err != -KV_E_NOTFOUND || !covering)
+		return err;
 	*kind = ENTRY_DELETE;
 	*value = kv_slice_of(NULL, 0);
 	return 0;
@@ -431,12 +499,17 @@ int writeset_get(const struct writeset *w, struct kv_slice ikey, enum entry_kind
 
 bool writeset_empty(const struct writeset *w)
 {
-	return writeset_ops(w) == 0;
+	return writeset_ops(w) == 0 && !w->run_count;
 }
 
 size_t writeset_ops(const struct writeset *w)
 {
 	return w->points + w->range_count;
+}
+
+bool writeset_spilled(const struct writeset *w)
+{
+	return w->run_count > 0;
 }
 
 size_t writeset_bytes(const struct writeset *w)
@@ -449,10 +522,26 @@ const struct range_set *writeset_ranges(const struct writeset *w)
 	return w->range_set ? w->range_set : w->no_ranges;
 }
 
-int writeset_each(const struct writeset *w,
-		  int (*op)(void *ctx, enum entry_kind kind, struct kv_slice key,
-			    struct kv_slice value),
-		  void *ctx)
+/* The points of a set that was spilled. */
+static int each_merged(struct writeset *w, writeset_op_fn op, void *ctx)
+{
+	struct iter *it = NULL;
+	struct entry e;
+	int err = writeset_iter_new(w, true, &it);
+
+	if (err)
+		return err;
+	for (err = iter_first(it); !err; err = iter_next(it)) {
+		iter_entry(it, &e);
+		err = op(ctx, e.kind, e.key, e.value);
+		if (err)
+			break;
+	}
+	iter_close(it);
+	return err == -KV_E_NOTFOUND ? 0 : err;
+}
+
+int writeset_each(struct writeset *w, writeset_op_fn op, void *ctx)
 {
 	int err;
 
@@ -461,7 +550,9 @@ int writeset_each(const struct writeset *w,
 		if (err)
 			return err;
 	}
-	for (struct btree_pos p = btree_first(&w->tree); btree_valid(p); p = btree_next(p)) {
+	if (w->run_count)
+		return each_merged(w, op, ctx);
+	for (struct btree_pos p = btree_first(&w->mem->tree); btree_valid(p); p = btree_next(p)) {
 		const struct writeop *wop = btree_value(p);
 
 		if (!wop)
@@ -470,127 +561,5 @@ int writeset_each(const struct writeset *w,
 		if (err)
 			return err;
 	}
-	return 0;
-}
-
-/* ---- iterator ----------------------------------------------------------- */
-
-struct writeset_iter {
-	struct iter base;
-	struct writeset *w;
-	struct kv_slice key;	  /* in the arena */
-	const struct writeop *at; /* NULL: not positioned */
-	struct btree_pos pos;	  /* of key, as long as the tree has not changed */
-	uint64_t changes;
-};
-
-static struct writeset_iter *iter_of(struct iter *it)
-{
-	return KV_CONTAINER_OF(it, struct writeset_iter, base);
-}
-
-/* Stand on the first key from @p on, in the direction, that has an operation. */
-static int stand(struct writeset_iter *wi, struct btree_pos p, bool forward)
-{
-	while (btree_valid(p) && !btree_value(p))
-		p = forward ? btree_next(p) : btree_prev(p);
-	wi->at = NULL;
-	if (!btree_valid(p))
-		return -KV_E_NOTFOUND;
-	wi->pos = p;
-	wi->changes = wi->w->tree.changes;
-	wi->key = btree_key(p);
-	wi->at = btree_value(p);
-	return 0;
-}
-
-static int op_first(struct iter *it)
-{
-	struct writeset_iter *wi = iter_of(it);
-
-	return stand(wi, btree_first(&wi->w->tree), true);
-}
-
-static int op_last(struct iter *it)
-{
-	struct writeset_iter *wi = iter_of(it);
-
-	return stand(wi, btree_last(&wi->w->tree), false);
-}
-
-static int op_seek(struct iter *it, struct kv_slice ikey)
-{
-	struct writeset_iter *wi = iter_of(it);
-
-	return stand(wi, btree_seek(&wi->w->tree, ikey), true);
-}
-
-static int op_seek_before(struct iter *it, struct kv_slice ikey)
-{
-	struct writeset_iter *wi = iter_of(it);
-
-	return stand(wi, btree_seek_before(&wi->w->tree, ikey), false);
-}
-
-static int op_next(struct iter *it)
-{
-	struct writeset_iter *wi = iter_of(it);
-	struct btree_pos p;
-
-	KV_ASSERT(wi->at);
-	if (wi->changes == wi->w->tree.changes)
-		return stand(wi, btree_next(wi->pos), true);
-	p = btree_seek(&wi->w->tree, wi->key);
-	if (btree_valid(p) && slice_equal(btree_key(p), wi->key)) /* it may have been removed */
-		p = btree_next(p);
-	return stand(wi, p, true);
-}
-
-static int op_prev(struct iter *it)
-{
-	struct writeset_iter *wi = iter_of(it);
-
-	KV_ASSERT(wi->at);
-	if (wi->changes == wi->w->tree.changes)
-		return stand(wi, btree_prev(wi->pos), false);
-	return stand(wi, btree_seek_before(&wi->w->tree, wi->key), false);
-}
-
-static void op_entry(struct iter *it, struct entry *out)
-{
-	struct writeset_iter *wi = iter_of(it);
-
-	KV_ASSERT(wi->at);
-	out->key = wi->key;
-	out->seq = POINT_SEQ;
-	out->kind = wi->at->kind;
-	out->value = kv_slice_of(wi->at->value, wi->at->value_len);
-}
-
-static void op_close(struct iter *it)
-{
-	free(iter_of(it));
-}
-
-static const struct iter_ops writeset_iter_ops = {
-	.first = op_first,
-	.last = op_last,
-	.seek = op_seek,
-	.seek_before = op_seek_before,
-	.next = op_next,
-	.prev = op_prev,
-	.entry = op_entry,
-	.close = op_close,
-};
-
-int writeset_iter_new(struct writeset *w, struct iter **out)
-{
-	struct writeset_iter *wi = calloc(1, sizeof(*wi));
-
-	if (!wi)
-		return -ENOMEM;
-	wi->base.ops = &writeset_iter_ops;
-	wi->w = w;
-	*out = &wi->base;
 	return 0;
 }

@@ -10,13 +10,16 @@
  * A ref that is displaced while a savepoint is open is dropped only when it can no
  * longer be rolled back to.
  *
+ * A set that was told where to (writeset_spill_to) moves its operations out of memory into
+ * runs (spill.h) when they take too much of it. Range deletes and the undo log of more than a
+ * few savepoints stay in memory.
+ *
  * Thread safety: one thread per object.
  */
 #ifndef KVCORE_ENGINE_WRITESET_H
 #define KVCORE_ENGINE_WRITESET_H
 
-#include "kvcore/table/iter.h"
-#include "kvcore/table/range_del.h"
+#include "kvcore/engine/spill.h"
 
 struct writeset;
 
@@ -30,9 +33,12 @@ int writeset_new(const struct writeset_hooks *hooks, struct writeset **out) KV_M
 void writeset_free(struct writeset *w);
 /* The refs now belong to the log: do not drop them. */
 void writeset_forget_refs(struct writeset *w);
-/* Empty it, for reuse. As free and new. */
+/* Empty it, for reuse. As free and new. No iterator is left. */
 void writeset_clear(struct writeset *w);
+/* Keep about @bytes in memory, the rest in runs. @env: borrowed. Once, while it is empty. */
+void writeset_spill_to(struct writeset *w, const struct spill_env *env, size_t bytes);
 
+/* Also fails as spill_writer_add(); the operation is then not in the set. */
 int writeset_put(struct writeset *w, struct kv_slice ikey, enum entry_kind kind,
 		 struct kv_slice value) KV_MUST_CHECK; /* ENTRY_PUT, _PUT_REF, _DELETE */
 int writeset_delete_range(struct writeset *w, struct kv_slice from, struct kv_slice to)
@@ -42,22 +48,27 @@ int writeset_delete_range(struct writeset *w, struct kv_slice from, struct kv_sl
 int writeset_savepoint(struct writeset *w, unsigned *out) KV_MUST_CHECK;
 int writeset_rollback_to(struct writeset *w, unsigned savepoint) KV_MUST_CHECK; /* -KV_E_INVALID */
 
-/* The operation on a key: 0 with kind and borrowed value, -KV_E_NOTFOUND if the set says
- * nothing of it. A key covered only by a range delete of the set is ENTRY_DELETE. */
-int writeset_get(const struct writeset *w, struct kv_slice ikey, enum entry_kind *kind,
+/* The operation on a key: 0 with kind and value (borrowed until the next call),
+ * -KV_E_NOTFOUND if the set says nothing of it. A key covered only by a range delete of the
+ * set is ENTRY_DELETE. Also errors of reading a run. */
+int writeset_get(struct writeset *w, struct kv_slice ikey, enum entry_kind *kind,
 		 struct kv_slice *value) KV_MUST_CHECK;
 bool writeset_empty(const struct writeset *w);
-size_t writeset_ops(const struct writeset *w);	 /* point operations and range deletes */
-size_t writeset_bytes(const struct writeset *w); /* of keys and values */
-/* Range deletes with seq KV_SEQ_MAX - 1. */
+bool writeset_spilled(const struct writeset *w); /* is any of it in runs? */
+size_t writeset_ops(const struct writeset *w);	 /* point operations and range deletes in memory */
+size_t writeset_bytes(const struct writeset *w); /* of their keys and values */
+/* Range deletes, with seqs above every commit's. Borrowed until the set changes. */
 const struct range_set *writeset_ranges(const struct writeset *w);
-/* Point operations with seq KV_SEQ_MAX. Sees later changes; repositions by key. */
-int writeset_iter_new(struct writeset *w, struct iter **out) KV_MUST_CHECK;
+/*
+ * The last operation on each key, with seq KV_SEQ_MAX. Sees later changes; stays right when
+ * the set is spilled or rolled back under it.
+ * @once: runs are read without keeping their pages in the cache
+ */
+int writeset_iter_new(struct writeset *w, bool once, struct iter **out) KV_MUST_CHECK;
 
 /* All operations in commit order: range deletes, then points by key. */
-int writeset_each(const struct writeset *w,
-		  int (*op)(void *ctx, enum entry_kind kind, struct kv_slice key,
-			    struct kv_slice value),
-		  void *ctx) KV_MUST_CHECK;
+typedef int (*writeset_op_fn)(void *ctx, enum entry_kind kind, struct kv_slice key,
+			      struct kv_slice value);
+int writeset_each(struct writeset *w, writeset_op_fn op, void *ctx) KV_MUST_CHECK;
 
 #endif

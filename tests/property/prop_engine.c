@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "kvcore/kvcore.h"
+#include "kvcore/kv_stats.h"
 #include "kvcore/kvcore_check.h"
 #include "kvcore/base/base.h"
 #include "kvcore/base/bytes.h"
@@ -30,6 +31,7 @@
 #define KEYSPACES  2U
 #define STATES_MAX 4096U
 #define SNAPS	   4U
+#define SAVEPOINTS 4U /* of one transaction */
 #define VOLUME	   "vol"
 
 struct cell {
@@ -59,6 +61,8 @@ struct world {
 	unsigned synced; /* index of the newest state known to be durable */
 	struct snap snaps[SNAPS];
 	uint32_t next_id;
+	uint64_t large_commits;
+	bool big; /* the present transaction is one that memory and log cannot hold */
 	/* What is open, to be closed when the power goes in the middle. */
 	bool cut;
 	jmp_buf dead;
@@ -134,6 +138,8 @@ static bool same_value(struct cell c, struct kv_slice v)
 
 static uint32_t random_len(struct world *w)
 {
+	if (w->big && rnd(w, 3))
+		return rnd(w, 4000);
 	switch (rnd(w, 12)) {
 	case 0:
 		return 0;
@@ -304,27 +310,30 @@ static void random_write(struct world *w, struct kv_txn *txn, struct state *s)
 	}
 }
 
-static void random_writes(struct world *w, struct kv_txn *txn, struct state *s)
-{
-	struct state saved = *s;
-	unsigned savepoint = 0;
-	bool open = false;
+struct saved {
+	unsigned number;
+	struct state state;
+};
 
-	for (unsigned n = 1 + rnd(w, 12); n; n--) {
-		if (!open && rnd(w, 10) == 0) {
-			OK(w, kv_txn_savepoint(txn, &savepoint));
-			saved = *s;
-			open = true;
-		} else if (open && rnd(w, 6) == 0) {
-			OK(w, kv_txn_rollback_to(txn, savepoint));
-			*s = saved;
-			open = rnd(w, 2);
+static void random_writes(struct world *w, struct kv_txn *txn, struct state *s, unsigned count)
+{
+	struct saved saved[SAVEPOINTS];
+	unsigned open = 0;
+
+	for (unsigned n = count; n; n--) {
+		if (open < SAVEPOINTS && rnd(w, w->big ? 60 : 10) == 0) {
+			OK(w, kv_txn_savepoint(txn, &saved[open].number));
+			saved[open++].state = *s;
+		} else if (open && rnd(w, w->big ? 60 : 6) == 0) {
+			open = rnd(w, open) + 1;
+			OK(w, kv_txn_rollback_to(txn, saved[open - 1].number));
+			*s = saved[open - 1].state;
 		} else {
 			random_write(w, txn, s);
 		}
 		if (rnd(w, 8) == 0)
 			check_gets(w, txn, s, 4);
-		if (rnd(w, 12) == 0)
+		if (rnd(w, w->big ? 40 : 12) == 0)
 			check_iter(w, txn, s, 12);
 	}
 }
@@ -341,7 +350,9 @@ static bool one_txn(struct world *w)
 	*next = w->states[w->state_count - 1];
 	next->number++;
 	OK(w, kv_txn_begin(w->db, NULL, &w->txn));
-	random_writes(w, w->txn, next);
+	w->big = rnd(w, 30) == 0;
+	random_writes(w, w->txn, next, w->big ? 100 + rnd(w, 500) : 1 + rnd(w, 12));
+	w->big = false;
 	if (rnd(w, 10) == 0) {
 		abort_txn(w);
 		return true;
@@ -511,6 +522,7 @@ static void crash(struct world *w, enum sim_crash mode)
 
 static void one_life(struct world *w)
 {
+	struct kv_stats stats;
 	enum sim_crash mode = (enum sim_crash)rnd(w, 4);
 	bool clean = rnd(w, 4) == 0;
 	unsigned least;
@@ -520,6 +532,8 @@ static void one_life(struct world *w)
 		sim_env_cut(w->sim, 1 + rnd(w, 400));
 	if (setjmp(w->dead) == 0)
 		some_ops(w);
+	kv_get_stats(w->db, &stats);
+	w->large_commits += stats.commits_large;
 	if (clean) {
 		OK(w, kv_close(w->db));
 		verify_volume(w);
@@ -532,7 +546,8 @@ static void one_life(struct world *w)
 	open_and_compare(w, least);
 }
 
-static void one_round(uint64_t seed, struct state *states)
+/* Returns the number of commits that were too large for the log. */
+static uint64_t one_round(uint64_t seed, struct state *states)
 {
 	struct kv_create_options create = {0};
 	struct world w = {.seed = seed, .rng = seed, .states = states};
@@ -553,19 +568,21 @@ static void one_round(uint64_t seed, struct state *states)
 	verify_volume(&w);
 	kv_buf_free(&w.value);
 	sim_env_free(w.sim);
+	return w.large_commits;
 }
 
 int main(int argc, char **argv)
 {
 	uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)time(NULL) << 8;
 	uint64_t rounds = argc > 2 ? strtoull(argv[2], NULL, 0) : 40;
+	uint64_t large = 0;
 	struct state *states = calloc(STATES_MAX, sizeof(*states));
 
 	KV_ASSERT(states);
 	printf("first seed %" PRIu64 "\n", seed);
 	for (uint64_t n = 0; n < rounds; n++)
-		one_round(seed + n, states);
-	printf("%" PRIu64 " passed, 0 failed\n", rounds);
+		large += one_round(seed + n, states);
+	printf("%" PRIu64 " passed, 0 failed (%" PRIu64 " large commits)\n", rounds, large);
 	free(states);
 	return 0;
 }

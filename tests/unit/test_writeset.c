@@ -4,7 +4,7 @@
  * savepoints and rollbacks at random. Each large value carries a number, and
  * its reference must be dropped exactly when no rollback can bring it back.
  */
-#include "kvcore/engine/writeset.h"
+#include "kvcore/engine/writeset_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,6 +13,7 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/bytes.h"
 #include "tests/support/array_iter.h"
+#include "tests/support/engine_fixture.h"
 
 #define KEYS	       24U
 #define RANGES_MAX     64U
@@ -43,6 +44,7 @@ struct world {
 	unsigned highest;
 	bool dropped[REFS_MAX];
 	uint64_t refs; /* numbers given out, from 0 */
+	bool spills;
 	struct writeset *set;
 };
 
@@ -78,7 +80,8 @@ static void do_put(struct world *w, struct test_rng *rng)
 	struct op *op = &w->now.op[key];
 
 	op->there = true;
-	op->kind = (enum entry_kind)test_rng_below(rng, 3);
+	/* References to values that do not exist cannot be written to tables. */
+	op->kind = (enum entry_kind)test_rng_below(rng, w->spills ? 2 : 3);
 	op->len = op->kind == ENTRY_DELETE ? 0 : test_rng_below(rng, sizeof(op->value) + 1);
 	test_rng_fill(rng, op->value, op->len);
 	if (op->kind == ENTRY_PUT_REF) {
@@ -239,16 +242,18 @@ static void check_all(const struct world *w, struct iter *it, struct test_rng *r
 		kv_seq seq = range_set_covering(writeset_ranges(w->set), w->probes[i], KV_SEQ_MAX);
 
 		check_get(w, i);
-		ck_assert_uint_eq(seq, covered(&w->now, i) ? KV_SEQ_MAX - 1 : 0);
+		ck_assert_int_eq(seq >= WRITESET_SEQ_MIN, covered(&w->now, i));
 	}
 	ck_assert_int_eq(writeset_each(w->set, on_op, &each), 0);
 	ck_assert_uint_eq(each.ranges, w->now.ranges);
 	ck_assert_uint_eq(each.ops, n);
 	for (size_t i = 0; i < n; i++)
 		bytes += entries[i].key.len + entries[i].value.len;
-	ck_assert_uint_eq(writeset_ops(w->set), n + w->now.ranges);
-	ck_assert_uint_eq(writeset_bytes(w->set), bytes + 4 * (size_t)w->now.ranges);
-	ck_assert_int_eq(writeset_empty(w->set), n + w->now.ranges == 0);
+	if (!writeset_spilled(w->set)) {
+		ck_assert_uint_eq(writeset_ops(w->set), n + w->now.ranges);
+		ck_assert_uint_eq(writeset_bytes(w->set), bytes + 4 * (size_t)w->now.ranges);
+		ck_assert_int_eq(writeset_empty(w->set), n + w->now.ranges == 0);
+	}
 	array_iter_walk(it, entries, n, w->probes, KEYS, 20, rng);
 	check_refs(w);
 }
@@ -257,11 +262,13 @@ static void random_life(struct world *w, struct test_rng *rng, bool with_savepoi
 {
 	struct iter *it;
 
-	ck_assert_int_eq(writeset_iter_new(w->set, &it), 0);
+	ck_assert_int_eq(writeset_iter_new(w->set, false, &it), 0);
 	for (unsigned step = 0; step < 250; step++) {
 		uint64_t what = test_rng_below(rng, 100);
 
-		if (what < 75)
+		if (what < 8 && w->spills)
+			ck_assert_int_eq(writeset_spill(w->set), 0);
+		else if (what < 75)
 			do_put(w, rng);
 		else if (what < 87)
 			do_delete_range(w, rng);
@@ -309,6 +316,109 @@ START_TEST(test_rolling_back_restores_everything_as_it_was)
 }
 END_TEST
 
+/* A set that goes into runs again and again. */
+static void spilled_lives(const char *name, bool with_savepoints)
+{
+	struct test_rng rng = test_rng_seeded(name);
+	static struct world w;
+	struct fixture f;
+	uint64_t free_bytes;
+
+	fixture_make(&f, rng.state);
+	fixture_open(&f);
+	free_bytes = fixture_free_bytes(&f);
+	f.db.spill = (struct spill_env){
+		.tables = &f.db.tables, .versions = f.db.versions, .values = f.db.values};
+	for (unsigned round = 0; round < 10; round++) {
+		world_init(&w);
+		w.spills = true;
+		writeset_spill_to(w.set, &f.db.spill, 1U << 20);
+		for (unsigned life = 0; life < 3; life++) {
+			random_life(&w, &rng, with_savepoints);
+			writeset_clear(w.set);
+			ck_assert_uint_eq(fixture_free_bytes(&f), free_bytes);
+			memset(&w.now, 0, sizeof(w.now));
+			w.savepoints = 0;
+			w.highest = 0;
+		}
+		writeset_free(w.set);
+	}
+	fixture_close(&f);
+	fixture_free(&f);
+}
+
+START_TEST(test_a_set_spilled_to_tables_holds_the_last_operation_on_each_key)
+{
+	spilled_lives("spilled", false);
+}
+END_TEST
+
+START_TEST(test_rolling_back_a_spilled_set_restores_everything_as_it_was)
+{
+	spilled_lives("spilled with savepoints", true);
+}
+END_TEST
+
+START_TEST(test_the_number_of_runs_stays_small)
+{
+	struct test_rng rng = test_rng_seeded("runs");
+	struct writeset *set;
+	struct fixture f;
+	uint8_t buf[IKEY_MAX];
+	size_t most = 0;
+
+	fixture_make(&f, rng.state);
+	fixture_open(&f);
+	f.db.spill = (struct spill_env){
+		.tables = &f.db.tables, .versions = f.db.versions, .values = f.db.values};
+	ck_assert_int_eq(writeset_new(NULL, &set), 0);
+	writeset_spill_to(set, &f.db.spill, 1U << 20);
+	for (unsigned i = 0; i < 600; i++) {
+		/* Of very different sizes, so that no tier of equals forms. */
+		for (unsigned n = i % 3 ? 1 : 200; n; n--)
+			ck_assert_int_eq(writeset_put(set, fixture_key(i * 7 + n, buf), ENTRY_PUT,
+						      kv_slice_of("value", 5)),
+					 0);
+		ck_assert_int_eq(writeset_spill(set), 0);
+		most = set->run_count > most ? set->run_count : most;
+	}
+	ck_assert_uint_le(most, 64);
+	writeset_free(set);
+	fixture_close(&f);
+	fixture_free(&f);
+}
+END_TEST
+
+START_TEST(test_a_spill_without_room_changes_nothing)
+{
+	struct test_rng rng = test_rng_seeded("no room");
+	struct writeset *set;
+	struct fixture f;
+	struct kv_slice got;
+	enum entry_kind kind;
+	uint8_t buf[IKEY_MAX];
+	struct extent taken;
+
+	fixture_make(&f, rng.state);
+	fixture_open(&f);
+	f.db.spill = (struct spill_env){
+		.tables = &f.db.tables, .versions = f.db.versions, .values = f.db.values};
+	ck_assert_int_eq(writeset_new(NULL, &set), 0);
+	writeset_spill_to(set, &f.db.spill, 1U << 20);
+	ck_assert_int_eq(writeset_put(set, fixture_key(1, buf), ENTRY_PUT, kv_slice_of("one", 3)),
+			 0);
+	while (!space_alloc(f.db.space, SPACE_MANIFEST, 1U << 20, FORMAT_BLOCK, &taken))
+		;
+	ck_assert_int_eq(writeset_spill(set), -KV_E_NOSPACE);
+	ck_assert(!writeset_spilled(set));
+	ck_assert_int_eq(writeset_get(set, fixture_key(1, buf), &kind, &got), 0);
+	ck_assert(slice_equal(got, kv_slice_of("one", 3)));
+	writeset_free(set);
+	fixture_close(&f);
+	fixture_free(&f);
+}
+END_TEST
+
 START_TEST(test_committed_refs_are_not_dropped_but_displaced_ones_are)
 {
 	struct test_rng rng = test_rng_seeded("forget");
@@ -341,7 +451,7 @@ START_TEST(test_an_iterator_sees_changes_made_after_it_was_opened)
 		world_init(&w);
 		if (round % 2)
 			do_savepoint(&w);
-		ck_assert_int_eq(writeset_iter_new(w.set, &it), 0);
+		ck_assert_int_eq(writeset_iter_new(w.set, false, &it), 0);
 		for (unsigned step = 0; step < 300; step++) {
 			bool forward = test_rng_below(&rng, 2);
 			struct entry entries[KEYS], at, e;
@@ -420,6 +530,10 @@ int main(void)
 	const TTest *const tests[] = {
 		test_a_set_holds_the_last_operation_on_each_key,
 		test_rolling_back_restores_everything_as_it_was,
+		test_a_set_spilled_to_tables_holds_the_last_operation_on_each_key,
+		test_rolling_back_a_spilled_set_restores_everything_as_it_was,
+		test_the_number_of_runs_stays_small,
+		test_a_spill_without_room_changes_nothing,
 		test_committed_refs_are_not_dropped_but_displaced_ones_are,
 		test_an_iterator_sees_changes_made_after_it_was_opened,
 		test_an_unknown_savepoint_is_refused,

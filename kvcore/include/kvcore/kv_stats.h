@@ -21,14 +21,15 @@ struct kv_db;
 /* ---- counters and gauges ------------------------------------------------ */
 
 /*
- * Counters since open; all monotonic. filter_checks: Bloom filters asked for a key; useful: they
- * said no; false positives: they said yes and the table did not have it. disk_*: accesses to the
- * volume.
+ * Counters since open; all monotonic. commits_large: the log could not hold them. filter_checks:
+ * Bloom filters asked for a key; useful: they said no; false positives: they said yes and the
+ * table did not have it. disk_*: accesses to the volume.
  */
 /* clang-format off */
 #define KV_COUNTERS(X) \
 	X(commits) \
 	X(commits_synced) \
+	X(commits_large) \
 	X(aborts) \
 	X(conflicts) \
 	X(deadlocks) \

@@ -23,8 +23,8 @@ extern "C" {
 /**
  * typedef kv_seq - commit sequence number
  *
- * One number a committed transaction, in commit order, starting at 1. All
- * writes of a transaction carry the same one.
+ * One number a committed transaction, rising in commit order, starting at 1; some are
+ * left out. All writes of a transaction carry the same one.
  */
 typedef uint64_t kv_seq;
 #define KV_SEQ_MAX UINT64_MAX

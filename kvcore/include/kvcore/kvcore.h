@@ -246,6 +246,9 @@ KV_API int kv_txn_delete_range(struct kv_txn *txn, unsigned keyspace, struct kv_
 /**
  * kv_txn_savepoint() - remember the transaction's writes so far
  * @out: a number for kv_txn_rollback_to(), larger than those of earlier savepoints
+ *
+ * A large transaction keeps what it cannot hold in memory on the volume, unless it has more
+ * than 16 savepoints that were not rolled back over.
  */
 KV_API int kv_txn_savepoint(struct kv_txn *txn, unsigned *out) KV_MUST_CHECK;
 
@@ -274,8 +277,12 @@ enum kv_commit_flags {
  * When it returns 0 the commit survives the death of the process; with
  * KV_COMMIT_SYNC also the loss of power.
  *
- * Return: 0, -KV_E_TOO_BIG (the writes do not fit the log, see
- * kv_db_info.txn_max_bytes), -KV_E_UNKNOWN_OUTCOME (the commit is visible but its sync failed);
+ * There is no limit on the number or size of the writes but free space: what does not fit a
+ * quarter of the log is written as tables, and is then durable whatever the flags say. It needs
+ * room for its keys and small values twice (kv_db_info.txn_max_bytes).
+ *
+ * Return: 0, -KV_E_UNKNOWN_OUTCOME (the commit is visible but its sync failed; of one too large
+ * for the log, writing the manifest failed, and it is not visible before the volume is reopened);
  * optimistic ones also -KV_E_CONFLICT, -KV_E_DEADLOCK, -KV_E_LOCK_TIMEOUT. After any error but
  * -KV_E_UNKNOWN_OUTCOME nothing was written.
  */
@@ -299,7 +306,7 @@ KV_API void kv_txn_abort(struct kv_txn *txn);
  * again, until kv_prepared_commit() or kv_prepared_abort(). Its writes are not visible
  * before. An optimistic transaction is validated here.
  *
- * Return: 0, -KV_E_EXISTS (the gid is in use), -KV_E_INVALID, -KV_E_TOO_BIG, those of an
+ * Return: 0, -KV_E_EXISTS (the gid is in use), -KV_E_INVALID, those of an
  * optimistic commit; then it is aborted. -KV_E_UNKNOWN_OUTCOME: the sync failed, and it
  * may be prepared or gone when the database is opened again.
  */
@@ -311,7 +318,7 @@ KV_API int kv_txn_prepare(struct kv_txn *txn, struct kv_slice gid) KV_MUST_CHECK
  * @seq:   receives the commit's number; may be NULL
  *
  * Thread safety: any thread.
- * Return: 0, -KV_E_NOTFOUND, -KV_E_BUSY (another thread is resolving it), -KV_E_TOO_BIG,
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_BUSY (another thread is resolving it),
  * -KV_E_UNKNOWN_OUTCOME (visible, but its sync failed: prepared again or committed at
  * the next open). After any other error it is still prepared.
  */
@@ -372,7 +379,9 @@ KV_API int kv_batch_delete_range(struct kv_batch *batch, unsigned keyspace, stru
  * kv_batch_write() - commit a batch, waiting for locks held by transactions
  * @batch: emptied on success, for reuse
  *
- * Return: 0, -KV_E_LOCK_TIMEOUT, -KV_E_DEADLOCK, -KV_E_TOO_BIG, -KV_E_UNKNOWN_OUTCOME.
+ * As large as kv_txn_commit() allows.
+ *
+ * Return: 0, -KV_E_LOCK_TIMEOUT, -KV_E_DEADLOCK, -KV_E_UNKNOWN_OUTCOME.
  */
 KV_API int kv_batch_write(struct kv_batch *batch, unsigned flags, kv_seq *seq) KV_MUST_CHECK;
 
@@ -534,7 +543,7 @@ struct kv_db_info {
 	uint64_t free;	     /* within size_max; for a growing file also bounded by the host */
 	uint64_t log_size;
 	uint64_t log_used;
-	uint64_t txn_max_bytes;
+	uint64_t txn_max_bytes; /* of keys and small values that one transaction may write now */
 	kv_seq last_seq;
 	struct {
 		uint64_t tables;

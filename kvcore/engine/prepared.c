@@ -431,22 +431,18 @@ int kv_prepared_abort(struct kv_db *db, struct kv_slice gid)
 int kv_prepared_list(struct kv_db *db, struct kv_prepared_info **out, size_t *count)
 {
 	struct prepared *s = db->prepared;
-	struct kv_prepared_info *copy = NULL;
+	struct kv_prepared_info *copy;
 	size_t n = 0;
-	int err = 0;
 
 	os_mutex_lock(&s->mu);
-	if (s->count) {
-		copy = calloc(s->count, sizeof(*copy));
-		err = copy ? 0 : -ENOMEM;
-	}
-	for (const struct prepared_txn *p = s->list; p && !err; p = p->next) {
+	copy = calloc(s->count ? s->count : 1, sizeof(*copy));
+	for (const struct prepared_txn *p = copy ? s->list : NULL; p; p = p->next) {
 		if (!p->pending)
 			copy[n++] = p->info;
 	}
 	os_mutex_unlock(&s->mu);
-	if (err)
-		return err;
+	if (!copy)
+		return -ENOMEM;
 	if (!n) {
 		free(copy);
 		copy = NULL;

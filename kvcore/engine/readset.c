@@ -184,6 +184,7 @@ static int merge_all(const struct readset *r, bool coarse, struct readset *out)
 static int compact_once(struct readset *r, bool coarse)
 {
 	struct readset out = {.tidy = true};
+	struct readset old;
 	int err;
 
 	if (!r->tidy && r->count)
@@ -195,9 +196,10 @@ static int compact_once(struct readset *r, bool coarse)
 		return err;
 	}
 	out.tidy_count = 2 * out.count > COUNT_MIN ? 2 * out.count : COUNT_MIN;
-	kv_buf_free(&r->keys);
-	free(r->list);
+	old = *r;
 	*r = out;
+	kv_buf_free(&old.keys);
+	free(old.list);
 	return 0;
 }
 
@@ -233,9 +235,7 @@ int readset_each(struct readset *r, int (*fn)(void *ctx, struct kv_slice from, s
 {
 	int err = r->tidy ? 0 : compact(r);
 
-	/* NOLINTBEGIN(clang-analyzer-unix.Malloc): compact() replaces what it frees */
 	for (size_t i = 0; i < r->count && !err; i++)
 		err = fn(ctx, from_of(r, &r->list[i]), to_of(r, &r->list[i]));
-	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 	return err;
 }

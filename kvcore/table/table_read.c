@@ -287,7 +287,7 @@ static void hold(struct table *t, const struct page_ref *ref, uint32_t height,
 	/* Another thread was first, with another copy of the page. */
 	cache_let_go(cache, page->cached);
 	page->cached = NULL;
-	set_page(page, ref, height, none->data);
+	set_page(page, ref, height, atomic_load_explicit(at, memory_order_acquire)->data);
 }
 
 static int use_page(struct table *t, const struct page_ref *ref, uint32_t height, bool once,

@@ -261,20 +261,16 @@ int table_use_cached_page(struct table *t, const struct page_ref *ref, uint32_t 
 	return 0;
 }
 
-/* Where the table holds a page of this height, or NULL if it holds none such. */
-static struct cache_page *_Atomic *hold_of(struct table *t, uint32_t height)
+/* Does the table hold a page of this height: its root, its filter? */
+static bool may_hold(const struct table *t, uint32_t height)
 {
-	if (height == TABLE_HEIGHT_FILTER)
-		return &t->filter;
-	return height == t->meta.height ? &t->root : NULL;
+	return height == TABLE_HEIGHT_FILTER || height == t->meta.height;
 }
 
-/* Let the table hold a page in use, if it does not yet. */
-static void hold(struct table *t, const struct page_ref *ref, uint32_t height,
-		 struct table_page *page)
+/* Let the table hold a page in use at @at, its place, if it does not yet. */
+static void hold(struct cache *cache, struct cache_page *_Atomic *at, const struct page_ref *ref,
+		 uint32_t height, struct table_page *page)
 {
-	struct cache_page *_Atomic *at = hold_of(t, height);
-	struct cache *cache = t->source.env->cache;
 	struct cache_page *none = NULL;
 
 	if (!cache_hold(cache, page->cached))
@@ -287,7 +283,7 @@ static void hold(struct table *t, const struct page_ref *ref, uint32_t height,
 	/* Another thread was first, with another copy of the page. */
 	cache_let_go(cache, page->cached);
 	page->cached = NULL;
-	set_page(page, ref, height, atomic_load_explicit(at, memory_order_acquire)->data);
+	set_page(page, ref, height, none->data);
 }
 
 static int use_page(struct table *t, const struct page_ref *ref, uint32_t height, bool once,
@@ -329,17 +325,19 @@ static int use_page(struct table *t, const struct page_ref *ref, uint32_t height
 int table_use_page(struct table *t, const struct page_ref *ref, uint32_t height, bool once,
 		   struct table_span *span, struct table_page *out)
 {
-	struct cache_page *_Atomic *at = hold_of(t, height);
-	struct cache_page *held = at ? atomic_load_explicit(at, memory_order_acquire) : NULL;
+	struct cache_page *_Atomic *at = height == TABLE_HEIGHT_FILTER ? &t->filter : &t->root;
+	struct cache_page *held = NULL;
 	int err;
 
+	if (may_hold(t, height))
+		held = atomic_load_explicit(at, memory_order_acquire);
 	if (held) {
 		set_page(out, ref, height, held->data);
 		return 0;
 	}
 	err = use_page(t, ref, height, once, span, out);
-	if (!err && at && out->cached && !once)
-		hold(t, ref, height, out);
+	if (!err && may_hold(t, height) && out->cached && !once)
+		hold(t->source.env->cache, at, ref, height, out);
 	return err;
 }
 

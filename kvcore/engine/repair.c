@@ -56,7 +56,8 @@ static int repair_superblocks(struct verify *v)
 		return 0;
 	err = superblock_encode(&v->sb, v->sha256, &raw);
 	for (unsigned i = 0; !err && i < SUPERBLOCK_COPIES; i++) {
-		if (!v->copy_err[i] && v->copy[i].generation == v->sb.generation)
+		if (!v->copy_err[i] && v->copy[i].generation == v->sb.generation &&
+		    memcmp(v->copy[i].uuid, v->sb.uuid, KV_UUID_LEN) == 0)
 			continue;
 		written = true;
 		err = os_volume_write(v->volume, (uint64_t)i * SUPERBLOCK_STRIDE, &raw, sizeof(raw),

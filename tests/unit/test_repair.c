@@ -226,10 +226,14 @@ static void damage_much(struct sim_env *e)
 {
 	struct manifest_loaded loaded;
 	const struct manifest *m = &loaded.manifest;
+	uint64_t second = 10;
 
 	sample_load_manifest(e, &loaded);
+	/* Two pages, also if all has been compacted into one table meanwhile. */
+	if (m->table_count == 1)
+		second += m->tables[0].stored_bytes / 2;
 	sim_env_flip(e, SAMPLE_NAME, m->tables[0].extents[0].off + 10, 1);
-	sim_env_flip(e, SAMPLE_NAME, m->tables[m->table_count - 1].extents[0].off + 10, 1);
+	sim_env_flip(e, SAMPLE_NAME, m->tables[m->table_count - 1].extents[0].off + second, 1);
 	sim_env_flip(e, SAMPLE_NAME, m->segments[0].extent.off + 10, 1);
 	sim_env_flip(e, SAMPLE_NAME, 10, 1);
 	manifest_loaded_fini(&loaded);
@@ -243,7 +247,7 @@ START_TEST(test_power_loss_leaves_the_old_state_or_the_new)
 
 	damage_much(whole);
 	before = problems(whole);
-	ck_assert_uint_ge(before, 4);
+	ck_assert_uint_ge(before, 3); /* a compaction may have left the value dead */
 	for (size_t mode = 0; mode < KV_ARRAY_COUNT(modes); mode++) {
 		for (unsigned nth = 1;; nth++) {
 			struct sim_env *e = sim_env_clone(whole, nth);

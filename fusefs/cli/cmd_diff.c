@@ -112,7 +112,8 @@ static int read_names(int dir_fd, struct names *out)
 			break;
 	}
 	(void)closedir(dir);
-	qsort(out->list, out->count, sizeof(char *), compare_names);
+	if (out->count)
+		qsort(out->list, out->count, sizeof(char *), compare_names);
 	return err;
 }
 

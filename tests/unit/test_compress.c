@@ -107,9 +107,11 @@ START_TEST(test_damaged_streams_stay_within_bounds)
 	int refused = 0, err;
 
 	ck_assert_ptr_nonnull(back);
-	fill_words(&rng, raw, sizeof(raw));
-	ck_assert_int_eq(compress_page(COMPRESS_SNAPPY, kv_slice_of(raw, sizeof(raw)), &out), 0);
-	ck_assert_uint_gt(out.len, 0);
+	while (!out.len) { /* few words may not shrink enough */
+		fill_words(&rng, raw, sizeof(raw));
+		err = compress_page(COMPRESS_SNAPPY, kv_slice_of(raw, sizeof(raw)), &out);
+		ck_assert_int_eq(err, 0);
+	}
 	for (size_t bit = 0; bit < 8 * out.len; bit++) {
 		out.data[bit / 8] ^= (uint8_t)(1U << bit % 8);
 		err = decompress_page(COMPRESS_SNAPPY, kv_buf_slice(&out), back, sizeof(raw));

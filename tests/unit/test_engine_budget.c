@@ -17,7 +17,6 @@
 #define MIB    (1024ULL * 1024)
 #define BUDGET (16 * MIB)
 #define VALUE  500U
-#define KEYS   (10 * BUDGET / VALUE)
 #define BATCH  100U
 #define HOT    1500U
 
@@ -29,6 +28,9 @@
 #else
 #define SANITIZED 0
 #endif
+
+/* Ten times the budget; sanitizers, whose memory says nothing of ours, get less to do. */
+#define KEYS ((SANITIZED ? 2 : 10) * BUDGET / VALUE)
 
 static char path[64];
 

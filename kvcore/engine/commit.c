@@ -456,12 +456,14 @@ int commit_pause(struct kv_db *db, kv_seq *last_seq)
 		err = commit_room_rotate(db);
 	if (!err)
 		err = commit_room_wait(db, 0);
-	if (err)
+	if (err) {
 		give_lead(db->commits);
-	else
-		*last_seq = db->commits->last_seq;
+		return err;
+	}
+	*last_seq = db->commits->last_seq;
+	/* What was placed since belongs to the large commit, whose edit settles it. */
 	atomic_store_explicit(&db->fresh_value_bytes, 0, memory_order_relaxed);
-	return err;
+	return 0;
 }
 
 void commit_resume(struct kv_db *db, kv_seq seq)

@@ -14,7 +14,7 @@
 struct search {
 	const struct lock_owner *target;
 	uint64_t number;
-	struct lock_owner *todo;
+	struct lock_owner *pending;
 	bool found;
 };
 
@@ -25,8 +25,8 @@ static void visit(struct search *s, struct lock_owner *o)
 	if (o->search == s->number || (!o->waits_for && !o->waits_with))
 		return;
 	o->search = s->number;
-	o->search_next = s->todo;
-	s->todo = o;
+	o->search_next = s->pending;
+	s->pending = o;
 }
 
 static void visit_blockers(struct search *s, const struct lock_owner *o)
@@ -57,10 +57,10 @@ bool lock_graph_cycle(struct lock_owner *from, uint64_t search)
 
 	from->search = search;
 	visit_blockers(&s, from);
-	while (s.todo && !s.found) {
-		struct lock_owner *o = s.todo;
+	while (s.pending && !s.found) {
+		struct lock_owner *o = s.pending;
 
-		s.todo = o->search_next;
+		s.pending = o->search_next;
 		visit_blockers(&s, o);
 	}
 	return s.found;

@@ -118,6 +118,7 @@ struct kv_db {
 
 	_Atomic unsigned compactions_running;
 	uint64_t table_bytes;		/* [const] of tables written; 0: the default; for tests */
+	uint64_t ingest_lead;		/* [const] of a large commit's number; the same */
 	_Atomic uint64_t last_flush_ns; /* monotonic; compaction does idle work a while after it */
 	_Atomic uint64_t fresh_value_bytes; /* written since the active memtable was begun */
 	_Atomic uint64_t reclaimed_ns;	    /* when it ended */

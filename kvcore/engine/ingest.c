@@ -154,7 +154,7 @@ static int make_current(struct ingest *in)
 static int ingest_locked(struct ingest *in, unsigned flags)
 {
 	struct kv_db *db = in->db;
-	uint64_t lead = LEAD_FIRST;
+	uint64_t lead = db->ingest_lead ? db->ingest_lead : LEAD_FIRST;
 	int err;
 
 	do {

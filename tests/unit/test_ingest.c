@@ -440,7 +440,7 @@ static void readers(void *arg)
 	}
 }
 
-START_TEST(test_large_and_small_commits_of_several_threads_keep_their_order)
+static void check_order(uint64_t lead)
 {
 	struct os_thread threads[2];
 	struct kv_buf got = {0};
@@ -448,6 +448,7 @@ START_TEST(test_large_and_small_commits_of_several_threads_keep_their_order)
 	uint64_t found;
 
 	make(0);
+	db->ingest_lead = lead;
 	ck_assert_int_eq(commit_all('a', LARGE_COUNT), 0);
 	atomic_store(&stop, false);
 	atomic_store(&last_small, 0);
@@ -473,6 +474,17 @@ START_TEST(test_large_and_small_commits_of_several_threads_keep_their_order)
 	kv_buf_free(&got);
 	finish();
 }
+
+START_TEST(test_large_and_small_commits_of_several_threads_keep_their_order)
+{
+	check_order(0);
+}
+END_TEST
+
+START_TEST(test_a_large_commit_whose_number_was_overtaken_takes_another)
+{
+	check_order(1);
+}
 END_TEST
 
 int main(void)
@@ -489,6 +501,7 @@ int main(void)
 		test_a_large_transaction_can_be_prepared,
 		test_a_large_optimistic_transaction_is_validated,
 		test_large_and_small_commits_of_several_threads_keep_their_order,
+		test_a_large_commit_whose_number_was_overtaken_takes_another,
 	};
 
 	return test_suite_run("ingest", tests, KV_ARRAY_COUNT(tests), 120);

@@ -395,6 +395,43 @@ START_TEST(test_a_large_optimistic_transaction_is_validated)
 }
 END_TEST
 
+static enum sim_fate all_garbage(void *ctx, const char *name, uint64_t sector)
+{
+	(void)ctx;
+	(void)name;
+	(void)sector;
+	return SIM_GARBAGE;
+}
+
+/* The manifest makes its large values durable: what is placed later shares no block with them. */
+START_TEST(test_later_values_cannot_tear_those_of_a_large_commit)
+{
+	static uint8_t value[6001];
+	struct kv_buf got = {0};
+	struct kv_txn *txn;
+
+	make(0);
+	memset(value, 'v', sizeof(value));
+	ck_assert_int_eq(kv_txn_begin(db, NULL, &txn), 0);
+	ck_assert_int_eq(put_all(txn, 'a', LARGE_COUNT), 0);
+	ck_assert_int_eq(kv_txn_put(txn, 2, test_str("value"), kv_slice_of(value, sizeof(value))),
+			 0);
+	ck_assert_int_eq(kv_txn_commit(txn, 0, NULL), 0);
+	value[0] = 'w';
+	ck_assert_int_eq(kv_put(db, 2, test_str("later"), kv_slice_of(value, sizeof(value)), 0), 0);
+	sim_env_crash_by(sim, all_garbage, NULL);
+	(void)!kv_close(db);
+	ck_assert_int_eq(try_open(), 0);
+	ck_assert_uint_eq(mark_of_all(LARGE_COUNT), 'a');
+	ck_assert_int_eq(kv_get(db, 2, test_str("value"), &got), 0);
+	value[0] = 'v';
+	ck_assert_uint_eq(got.len, sizeof(value));
+	ck_assert_mem_eq(got.data, value, sizeof(value));
+	kv_buf_free(&got);
+	finish();
+}
+END_TEST
+
 /* ---- beside others ---------------------------------------------------------------- */
 
 static _Atomic bool stop;
@@ -502,6 +539,7 @@ int main(void)
 		test_a_large_optimistic_transaction_is_validated,
 		test_large_and_small_commits_of_several_threads_keep_their_order,
 		test_a_large_commit_whose_number_was_overtaken_takes_another,
+		test_later_values_cannot_tear_those_of_a_large_commit,
 	};
 
 	return test_suite_run("ingest", tests, KV_ARRAY_COUNT(tests), 120);

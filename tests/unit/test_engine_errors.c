@@ -205,6 +205,9 @@ START_TEST(test_batch)
 	ck_assert_int_eq(kv_txn_begin(db, &quick, &txn), 0);
 	ck_assert_int_eq(kv_txn_lock(txn, 1, test_str("key")), 0);
 	ck_assert_int_eq(kv_batch_write(b, 0, NULL), -KV_E_LOCK_TIMEOUT);
+	/* Single operations are batches of one. */
+	ck_assert_int_eq(kv_put(db, 1, test_str("key"), test_str("v"), 0), -KV_E_LOCK_TIMEOUT);
+	ck_assert_int_eq(kv_delete(db, 1, test_str("key"), 0), -KV_E_LOCK_TIMEOUT);
 	kv_txn_abort(txn);
 	sim_env_fail(sim, SIM_OP_SYNC, 1, true, -EIO);
 	ck_assert_int_eq(kv_batch_write(b, KV_COMMIT_SYNC, NULL), -KV_E_UNKNOWN_OUTCOME);

@@ -62,6 +62,35 @@ wait_for() {
 	fail "waited in vain for: $*"
 }
 
+# refused TEXT COMMAND...: it fails and says TEXT.
+refused() {
+	local text=$1
+	shift
+	! "$@" >"$tmp/out" 2>&1 || fail "it worked: $*"
+	grep -qF -- "$text" "$tmp/out" || fail "no '$text' from $*: $(cat "$tmp/out")"
+}
+
+# refused_with STATUS TEXT COMMAND...: the same with this status and in one line, without hanging.
+refused_with() {
+	local want=$1 text=$2 status=0
+	shift 2
+	timeout 60 "$@" >"$tmp/out" 2>&1 </dev/null || status=$?
+	[ "$status" = "$want" ] || fail "status $status, not $want, of $*: $(cat "$tmp/out")"
+	grep -qF -- "$text" "$tmp/out" || fail "no '$text' from $*: $(cat "$tmp/out")"
+	[ "$(wc -l <"$tmp/out")" = 1 ] || fail "more than a line from $*: $(cat "$tmp/out")"
+}
+
+# picture DIR [+]: names, types, modes, owners, links, sizes, times, contents and attributes of a
+# tree; with + inode numbers, too.
+picture() {
+	(
+		cd "$1" || exit
+		find . -printf "%p %y %m %U %G %n %s %T@ %l ${2:+%i}\n" | sort
+		find . -type f -print0 | sort -z | xargs -0 sha256sum
+		getfattr -R -d -m- . 2>/dev/null | sort
+	)
+}
+
 make_volume() {
 	mkfs.kvfs -q "$@" || fail "mkfs.kvfs $*"
 }

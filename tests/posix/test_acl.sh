@@ -19,13 +19,6 @@ as() { # as UID GID COMMAND...
 }
 acl() { getfacl -cn "$1" 2>/dev/null | tr -s '\n\t' ' '; }
 is() { [ "$1" = "$2" ] || fail "expected '$2', got '$1'"; }
-refused() { # refused TEXT COMMAND...: it fails with TEXT in its message
-	local text=$1 said
-	shift
-	said=$("$@" 2>&1) && fail "succeeded: $*"
-	[[ $said == *"$text"* ]] || fail "$*: '$said' instead of '$text'"
-}
-
 # The kernel obeys a list.
 mkdir "$dir/d"
 echo x >"$dir/d/f"

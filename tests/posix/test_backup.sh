@@ -11,16 +11,6 @@ make_volume "$vol"
 mount_volume "$vol" "$dir"
 snaps=$dir/.kvfs/snapshots
 
-# refused STATUS TEXT COMMAND...: fails with the status and one line that holds the text.
-refused() {
-	local want=$1 text=$2 status=0
-	shift 2
-	timeout 60 "$@" >"$tmp/out" 2>&1 </dev/null || status=$?
-	[ "$status" = "$want" ] || fail "status $status, not $want, of $*: $(cat "$tmp/out")"
-	grep -qF -- "$text" "$tmp/out" || fail "no '$text' from $*: $(cat "$tmp/out")"
-	[ "$(wc -l <"$tmp/out")" = 1 ] || fail "more than a line from $*: $(cat "$tmp/out")"
-}
-
 # ---- kvfs snapshot, through a mount and without ----
 mkdir "$dir/sub"
 kvfs snapshot create "$dir" one || fail "create"
@@ -33,27 +23,27 @@ kvfs snapshot create "$dir" $'odd \xff\n' || fail "create with strange bytes"
 kvfs snapshot list -b "$dir" | grep -qE '^20..-..-.. ..:..:.. +[0-9]+[smhd]  one$' || fail "list: $(kvfs snapshot list "$dir")"
 kvfs snapshot list -b "$dir" | grep -qF 'odd\x20\xff\x0a' ||
 	kvfs snapshot list -b "$dir" | grep -qF 'odd \xff\x0a' || fail "list -b"
-refused 1 "already" kvfs snapshot create "$dir" one
-refused 1 "no slash" kvfs snapshot create "$dir" a/b
-refused 1 "no slash" kvfs snapshot create "$dir" ..
-refused 1 "at most 255" kvfs snapshot create "$dir" "$(printf 'x%.0s' {1..256})"
-refused 1 "no such snapshot" kvfs snapshot drop "$dir" none
-refused 1 "no such snapshot" kvfs snapshot drop "$dir" two none
+refused_with 1 "already" kvfs snapshot create "$dir" one
+refused_with 1 "no slash" kvfs snapshot create "$dir" a/b
+refused_with 1 "no slash" kvfs snapshot create "$dir" ..
+refused_with 1 "at most 255" kvfs snapshot create "$dir" "$(printf 'x%.0s' {1..256})"
+refused_with 1 "no such snapshot" kvfs snapshot drop "$dir" none
+refused_with 1 "no such snapshot" kvfs snapshot drop "$dir" two none
 [ ! -e "$snaps/two" ] || fail "drop of the first of two"
-refused 2 "create, list, drop" kvfs snapshot
-refused 2 "create, list, drop" kvfs snapshot frobnicate "$dir"
-refused 2 "no volume or directory" kvfs snapshot create
-refused 2 "no name given" kvfs snapshot drop "$dir"
-refused 2 "too many" kvfs snapshot create "$dir" a b
-refused 1 "not of a mounted kvfs volume" kvfs snapshot list "$tmp"
-refused 1 "it is mounted at" kvfs snapshot list "$vol"
+refused_with 2 "create, list, drop" kvfs snapshot
+refused_with 2 "create, list, drop" kvfs snapshot frobnicate "$dir"
+refused_with 2 "no volume or directory" kvfs snapshot create
+refused_with 2 "no name given" kvfs snapshot drop "$dir"
+refused_with 2 "too many" kvfs snapshot create "$dir" a b
+refused_with 1 "not of a mounted kvfs volume" kvfs snapshot list "$tmp"
+refused_with 1 "it is mounted at" kvfs snapshot list "$vol"
 umount_volume "$dir" "$vol"
 [ "$(kvfs snapshot list -0 "$vol" | tr '\0' '|')" = "one|$name|"$'odd \xff\n|' ] || fail "list of a volume"
 kvfs snapshot drop "$vol" $'odd \xff\n' "$name" || fail "drop of a volume"
 kvfs snapshot create "$vol" three || fail "create of a volume"
-refused 1 "already" kvfs snapshot create "$vol" three
-refused 1 "no such snapshot" kvfs snapshot drop "$vol" none
-refused 1 "not mounted" kvfs backup "$vol" -- true
+refused_with 1 "already" kvfs snapshot create "$vol" three
+refused_with 1 "no such snapshot" kvfs snapshot drop "$vol" none
+refused_with 1 "not mounted" kvfs backup "$vol" -- true
 mount_volume "$vol" "$dir"
 [ -d "$snaps/three/sub" ] || fail "a snapshot that was taken without a mount"
 kvfs snapshot drop "$dir" one three
@@ -79,9 +69,9 @@ kvfs backup "$dir" -- "$tmp/none" 2>/dev/null || got=$?
 got=0
 kvfs backup "$dir" -- "$tmp" 2>/dev/null || got=$?
 [ "$got" = 126 ] || fail "exit status $got of a directory as the command"
-refused 2 "no directory given" kvfs backup
-refused 2 "no command given" kvfs backup "$dir"
-refused 2 "no command given" kvfs backup "$dir" --
+refused_with 2 "no directory given" kvfs backup
+refused_with 2 "no command given" kvfs backup "$dir"
+refused_with 2 "no command given" kvfs backup "$dir" --
 [ -z "$(ls "$snaps")" ] || fail "snapshots are left: $(ls "$snaps")"
 # A signal goes to the command, and the snapshot with it.
 kvfs backup "$dir" -- sleep 100 &
@@ -93,7 +83,7 @@ wait "$pid" || got=$?
 [ "$got" = 143 ] || fail "exit status $got after SIGTERM"
 [ -z "$(ls "$snaps")" ] || fail "a snapshot is left after SIGTERM"
 mount.kvfs "$vol" "$dir" -o remount,ro
-refused 1 "read-only" kvfs backup "$dir" -- true
+refused_with 1 "read-only" kvfs backup "$dir" -- true
 mount.kvfs "$vol" "$dir" -o remount,rw
 
 # ---- one instant, whatever copies it ----

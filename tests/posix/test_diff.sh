@@ -9,15 +9,6 @@ dir=$tmp/m
 make_volume "$vol"
 mount_volume "$vol" "$dir"
 
-# refused STATUS TEXT COMMAND...
-refused() {
-	local want=$1 text=$2 status=0
-	shift 2
-	timeout 60 "$@" >"$tmp/out" 2>&1 </dev/null || status=$?
-	[ "$status" = "$want" ] || fail "status $status, not $want, of $*: $(cat "$tmp/out")"
-	grep -qF -- "$text" "$tmp/out" || fail "no '$text' from $*: $(cat "$tmp/out")"
-}
-
 # differs WANT ARGUMENTS...: WANT with spaces for tabs.
 differs() {
 	local want=$1 got
@@ -88,10 +79,10 @@ differs "A deep" "$dir/same" a b
 # The other way round.
 kvfs diff -b "$dir" b a | tr '\t' ' ' | sed 'y/+-/-+/' | diff - <(echo "$want") || fail "the other way round"
 
-refused 1 "no such snapshot" kvfs diff "$dir" none
-refused 1 "no such snapshot" kvfs diff "$dir" a none
-refused 1 "no such snapshot" kvfs diff "$dir/new" a
-refused 2 "give a directory and a snapshot" kvfs diff "$dir"
-refused 2 "too many" kvfs diff "$dir" a b c
+refused_with 1 "no such snapshot" kvfs diff "$dir" none
+refused_with 1 "no such snapshot" kvfs diff "$dir" a none
+refused_with 1 "no such snapshot" kvfs diff "$dir/new" a
+refused_with 2 "give a directory and a snapshot" kvfs diff "$dir"
+refused_with 2 "too many" kvfs diff "$dir" a b c
 umount_volume "$dir" "$vol"
-refused 1 "not mounted" kvfs diff "$vol" a
+refused_with 1 "not mounted" kvfs diff "$vol" a

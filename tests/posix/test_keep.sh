@@ -9,13 +9,6 @@ dir=$tmp/m
 snaps=$dir/.kvfs/snapshots
 make_volume "$vol"
 
-# refused TEXT COMMAND...
-refused() {
-	local text=$1
-	shift
-	! "$@" >"$tmp/out" 2>&1 || fail "it worked: $*"
-	grep -qF -- "$text" "$tmp/out" || fail "no '$text' from $*: $(cat "$tmp/out")"
-}
 count() { find "$snaps" -maxdepth 1 -name "$1" | wc -l; }
 there() { [ "$(count "$1")" = "$2" ]; }
 

@@ -11,16 +11,6 @@ make_volume --log-size 16M "$vol"
 mount_it() { mount_volume "$vol" "$mnt"; }
 umount_it() { umount_volume "$mnt" "$vol"; }
 
-# refused TEXT COMMAND...: status 1 and one line that holds the text.
-refused() {
-	local text=$1 status=0
-	shift
-	"$@" >"$tmp/out" 2>&1 </dev/null || status=$?
-	[ $status = 1 ] || fail "status $status of $*: $(cat "$tmp/out")"
-	grep -qF -- "$text" "$tmp/out" || fail "no '$text' from $*: $(cat "$tmp/out")"
-	[ "$(wc -l <"$tmp/out")" = 1 ] || fail "more than a line from $*: $(cat "$tmp/out")"
-}
-
 # ---- binary keys and values, every way ----
 # All bytes a name can hold, in two names.
 low=$(printf '%b' "$(printf '\\x%02x' $(seq 1 46) $(seq 48 127))")
@@ -60,19 +50,19 @@ check_answers() {
 	for verb in get rm put; do
 		value=()
 		[ $verb = put ] && value=(v)
-		refused "is a file, not a directory" kvfs $verb "$t" d/key/below "${value[@]}"
-		refused "is a file, not a directory" kvfs $verb "$t" d/key/far/below "${value[@]}"
-		refused "it is a directory" kvfs $verb "$t" d "${value[@]}"
-		refused "a symbolic link" kvfs $verb "$t" link/key "${value[@]}"
-		refused "not a regular file" kvfs $verb "$t" link "${value[@]}"
-		refused "not a regular file" kvfs $verb "$t" fifo "${value[@]}"
-		refused 'is "." or ".."' kvfs $verb "$t" d/../d/key "${value[@]}"
+		refused_with 1 "is a file, not a directory" kvfs $verb "$t" d/key/below "${value[@]}"
+		refused_with 1 "is a file, not a directory" kvfs $verb "$t" d/key/far/below "${value[@]}"
+		refused_with 1 "it is a directory" kvfs $verb "$t" d "${value[@]}"
+		refused_with 1 "a symbolic link" kvfs $verb "$t" link/key "${value[@]}"
+		refused_with 1 "not a regular file" kvfs $verb "$t" link "${value[@]}"
+		refused_with 1 "not a regular file" kvfs $verb "$t" fifo "${value[@]}"
+		refused_with 1 'is "." or ".."' kvfs $verb "$t" d/../d/key "${value[@]}"
 	done
 	for verb in get rm; do
-		refused "no such key" kvfs $verb "$t" d/absent
-		refused "no such key" kvfs $verb "$t" absent/far/below
+		refused_with 1 "no such key" kvfs $verb "$t" d/absent
+		refused_with 1 "no such key" kvfs $verb "$t" absent/far/below
 	done
-	refused "no such file or directory" kvfs ls "$t" absent
+	refused_with 1 "no such file or directory" kvfs ls "$t" absent
 	[ "$(kvfs get "$t" d/key)" = text ] || fail "get from $t"
 	[ "$(kvfs ls "$t" d)" = key ] || fail "ls of $t"
 	kvfs ls -l "$t" | grep -q '^lrwxrwxrwx .* link -> d$' || fail "ls -l of a link in $t"
@@ -80,7 +70,7 @@ check_answers() {
 	[ "$(kvfs get "$t" new/dirs/"$2")" = v ] || fail "missing parents in $t"
 	kvfs rm "$t" new/dirs/"$2"
 	[ -z "$(kvfs ls "$t" new/dirs)" ] || fail "rm in $t"
-	refused "no such key" kvfs get "$t" new/dirs/"$2"
+	refused_with 1 "no such key" kvfs get "$t" new/dirs/"$2"
 	kvfs sync "$t" || fail "sync of $t"
 }
 mount_it
@@ -93,16 +83,16 @@ check_answers "$mnt" 1
 umount_it
 check_answers "$vol" 2
 
-# ---- what is refused while it is mounted ----
+# ---- what is refused_with 1 while it is mounted ----
 mount_it
-refused "it is mounted at $mnt" kvfs get "$vol" d/key
-refused "it is mounted at $mnt" kvfs put "$vol" d/key v
-refused "it is mounted at $mnt" kvfs dump "$vol"
+refused_with 1 "it is mounted at $mnt" kvfs get "$vol" d/key
+refused_with 1 "it is mounted at $mnt" kvfs put "$vol" d/key v
+refused_with 1 "it is mounted at $mnt" kvfs dump "$vol"
 ln "$vol" "$tmp/other-name"
-refused "it is mounted at $mnt" kvfs ls "$tmp/other-name"
+refused_with 1 "it is mounted at $mnt" kvfs ls "$tmp/other-name"
 rm "$tmp/other-name"
-refused "unmount it first" kvfs compact "$mnt"
-refused "unmount it first" kvfs dump "$mnt"
+refused_with 1 "unmount it first" kvfs compact "$mnt"
+refused_with 1 "unmount it first" kvfs dump "$mnt"
 kvfs info "$mnt" | grep -qxF "mounted at  $mnt" || fail "info of a mount: $(kvfs info "$mnt")"
 kvfs info --json "$mnt" | python3 -c '
 import json, sys

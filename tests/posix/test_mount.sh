@@ -8,44 +8,32 @@ vol=$tmp/volume
 dir=$tmp/m
 mkdir "$dir"
 
-# refused STATUS TEXT COMMAND...: fails with the status and one line that holds the text.
-refused() {
-	local want=$1 text=$2 status=0
-	shift 2
-	timeout 60 "$@" >"$tmp/out" 2>&1 </dev/null || status=$?
-	[ "$status" = "$want" ] || fail "status $status, not $want, of $*: $(cat "$tmp/out")"
-	grep -qF -- "$text" "$tmp/out" || fail "no '$text' from $*: $(cat "$tmp/out")"
-	[ "$(wc -l <"$tmp/out")" = 1 ] || fail "more than a line from $*: $(cat "$tmp/out")"
-	mountpoint -q "$dir" && fail "mounted by $*"
-	return 0
-}
-
 options_of() { awk -v d="$1" '$2 == d {print $4}' /proc/self/mounts; }
 has_option() { options_of "$1" | tr , '\n' | grep -qx "$2"; }
 
-# ---- what is refused ----
-refused 32 "No such file or directory; make a volume with mkfs.kvfs" mount.kvfs "$vol" "$dir"
+# ---- what is refused_with ----
+refused_with 32 "No such file or directory; make a volume with mkfs.kvfs" mount.kvfs "$vol" "$dir"
 : >"$tmp/empty"
-refused 32 "mkfs.kvfs" mount.kvfs "$tmp/empty" "$dir"
+refused_with 32 "mkfs.kvfs" mount.kvfs "$tmp/empty" "$dir"
 head -c 3000000 /dev/urandom >"$tmp/noise"
-refused 32 "not a kvfs volume" mount.kvfs "$tmp/noise" "$dir"
+refused_with 32 "not a kvfs volume" mount.kvfs "$tmp/noise" "$dir"
 [ "$(stat -c %s "$tmp/empty")" = 0 ] || fail "a mount changed a file that is no volume"
 make_volume "$vol"
-refused 32 "make the directory first" mount.kvfs "$vol" "$tmp/absent"
-refused 32 "not a directory" mount.kvfs "$vol" "$tmp/noise"
-refused 32 "neither a regular file nor" mount.kvfs "$tmp" "$dir"
-refused 32 "neither a regular file nor" mount.kvfs /dev/null "$dir"
-refused 1 "unknown mount option 'frobnicate'" mount.kvfs "$vol" "$dir" -o ro,frobnicate
-refused 1 "commit=0x1" mount.kvfs "$vol" "$dir" -o commit=0x1
-refused 1 "1 to 300 seconds" mount.kvfs "$vol" "$dir" -o commit=301
-refused 1 "1 to 64 threads" mount.kvfs "$vol" "$dir" -o threads=0
-refused 1 "at least 8M" mount.kvfs "$vol" "$dir" -o cache=1M
-refused 1 "at least 8M" mount.kvfs "$vol" "$dir" -o cache=12Q
-refused 1 "usage" mount.kvfs "$vol"
-refused 1 "unknown switch" mount.kvfs "$vol" "$dir" -X
-refused 32 "no kvfs volume is mounted there" mount.kvfs "$vol" "$dir" -o remount,ro
+refused_with 32 "make the directory first" mount.kvfs "$vol" "$tmp/absent"
+refused_with 32 "not a directory" mount.kvfs "$vol" "$tmp/noise"
+refused_with 32 "neither a regular file nor" mount.kvfs "$tmp" "$dir"
+refused_with 32 "neither a regular file nor" mount.kvfs /dev/null "$dir"
+refused_with 1 "unknown mount option 'frobnicate'" mount.kvfs "$vol" "$dir" -o ro,frobnicate
+refused_with 1 "commit=0x1" mount.kvfs "$vol" "$dir" -o commit=0x1
+refused_with 1 "1 to 300 seconds" mount.kvfs "$vol" "$dir" -o commit=301
+refused_with 1 "1 to 64 threads" mount.kvfs "$vol" "$dir" -o threads=0
+refused_with 1 "at least 8M" mount.kvfs "$vol" "$dir" -o cache=1M
+refused_with 1 "at least 8M" mount.kvfs "$vol" "$dir" -o cache=12Q
+refused_with 1 "usage" mount.kvfs "$vol"
+refused_with 1 "unknown switch" mount.kvfs "$vol" "$dir" -X
+refused_with 32 "no kvfs volume is mounted there" mount.kvfs "$vol" "$dir" -o remount,ro
 head -c 100000 "$vol" >"$tmp/cut"
-refused 32 "$tmp/cut: " mount.kvfs "$tmp/cut" "$dir"
+refused_with 32 "$tmp/cut: " mount.kvfs "$tmp/cut" "$dir"
 mount.kvfs --help | grep -q commit= || fail "--help"
 mount.kvfs -V | grep -q '^mount.kvfs ' || fail "-V"
 
@@ -229,7 +217,7 @@ if loop=$(losetup -f --show "$vol" 2>/dev/null); then
 	detach "$loop"
 	loop=$(losetup -r -f --show "$vol")
 	at_exit detach "$loop"
-	refused 32 "cannot be written: Read-only file system; mount it with -o ro" \
+	refused_with 32 "cannot be written: Read-only file system; mount it with -o ro" \
 		mount.kvfs "$loop" "$dir"
 	mount_volume "$loop" "$dir" ro
 	[ "$(cat "$dir/file")" = data ] || fail "content of a write-protected device"

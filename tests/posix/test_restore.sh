@@ -9,24 +9,6 @@ dir=$tmp/m
 make_volume "$vol"
 mount_volume "$vol" "$dir"
 
-# refused TEXT COMMAND...
-refused() {
-	local text=$1
-	shift
-	! "$@" >"$tmp/out" 2>&1 || fail "it worked: $*"
-	grep -qF -- "$text" "$tmp/out" || fail "no '$text' from $*: $(cat "$tmp/out")"
-}
-
-# Names, types, modes, owners, sizes, times and contents; with inode numbers if $2 is +.
-picture() {
-	(
-		cd "$1"
-		find . -printf "%p %y %m %U %G %n %s %T@ %l ${2:+%i}\n" | sort
-		find . -type f -print0 | sort -z | xargs -0 sha256sum
-		getfattr -R -d -m- . 2>/dev/null | sort
-	)
-}
-
 mkdir -p "$dir/d/e"
 echo one >"$dir/d/f"
 ln "$dir/d/f" "$dir/d/e/g"

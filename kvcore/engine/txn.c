@@ -193,10 +193,12 @@ static int begin_readonly(struct kv_txn *txn, const struct kv_snapshot *snapshot
 	return 0;
 }
 
-static int begin_readwrite(struct kv_txn *txn)
+static int begin_readwrite(struct kv_txn *txn, size_t memory_bytes)
 {
 	int err = txn_writeset_new(txn->db, &txn->writes);
 
+	if (!err && memory_bytes)
+		writeset_spill_to(txn->writes, &txn->db->spill, memory_bytes);
 	if (!err)
 		err = lock_owner_new(txn->db->locks, &txn->locks);
 	if (!err && txn->optimistic)
@@ -212,7 +214,7 @@ int kv_txn_begin(struct kv_db *db, const struct kv_txn_options *options, struct 
 
 	if (!options)
 		options = &defaults;
-	if (options->flags & ~(unsigned)(KV_TXN_RDONLY | KV_TXN_OPTIMISTIC) ||
+	if (options->flags & ~(unsigned)(KV_TXN_RDONLY | KV_TXN_OPTIMISTIC | KV_TXN_REBASE) ||
 	    (unsigned)options->isolation > KV_ISOLATION_SERIALIZABLE)
 		return -KV_E_INVALID;
 	txn = calloc(1, sizeof(*txn));
@@ -221,11 +223,13 @@ int kv_txn_begin(struct kv_db *db, const struct kv_txn_options *options, struct 
 	txn->db = db;
 	txn->readonly = (options->flags & KV_TXN_RDONLY) || options->snapshot || db->readonly;
 	txn->serializable = !txn->readonly && options->isolation == KV_ISOLATION_SERIALIZABLE;
-	txn->optimistic = !txn->readonly && (options->flags & KV_TXN_OPTIMISTIC);
+	txn->rebases = !txn->readonly && (options->flags & KV_TXN_REBASE);
+	txn->optimistic = txn->rebases || (!txn->readonly && (options->flags & KV_TXN_OPTIMISTIC));
 	txn->lock_timeout_ms =
 		options->lock_timeout_ms ? options->lock_timeout_ms : db->options.lock_timeout_ms;
 	atomic_fetch_add(&db->handles, 1);
-	err = txn->readonly ? begin_readonly(txn, options->snapshot) : begin_readwrite(txn);
+	err = txn->readonly ? begin_readonly(txn, options->snapshot)
+			    : begin_readwrite(txn, options->memory_bytes);
 	if (err) {
 		txn_free(txn);
 		return err;
@@ -242,7 +246,9 @@ int kv_txn_commit(struct kv_txn *txn, unsigned flags, kv_seq *seq)
 		if (seq)
 			*seq = 0;
 	} else {
-		if (txn->optimistic && !writeset_empty(txn->writes))
+		if (txn->rebases)
+			err = txn->rebased ? 0 : -KV_E_INVALID;
+		else if (txn->optimistic && !writeset_empty(txn->writes))
 			err = validate_txn(txn);
 		if (!err)
 			err = txn_write_commit(txn->db, txn->writes, flags, txn->locks, seq);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A transaction's inside, shared by txn*.c, batch.c, validate.c, prepared.c and db_iter.c.
+ * A transaction's inside, shared by txn*.c, batch.c, validate.c, rebase.c, prepared.c and
+ * db_iter.c.
  */
 #ifndef KVCORE_ENGINE_TXN_H
 #define KVCORE_ENGINE_TXN_H
@@ -15,6 +16,8 @@ struct kv_txn {
 	bool serializable;
 	bool optimistic;   /* takes its locks at commit */
 	bool has_snapshot; /* @snapshot is registered; never of a serializable one with locks */
+	bool rebases;	   /* optimistic, and validated by kv_txn_rebase() alone */
+	bool rebased;	   /* it was */
 	kv_seq snapshot;
 	unsigned lock_timeout_ms;
 	struct writeset *writes;  /* NULL if readonly */
@@ -70,6 +73,9 @@ void txn_free(struct kv_txn *txn);
  * Return: 0, -KV_E_CONFLICT, -KV_E_DEADLOCK, -KV_E_LOCK_TIMEOUT, -ENOMEM, ...
  */
 int validate_txn(struct kv_txn *txn) KV_MUST_CHECK;
+/* Whether somebody changed the key, or [from, to) if @to is not empty, after @floor. */
+int validate_changed(struct view *v, struct kv_slice from, struct kv_slice to, kv_seq floor,
+		     bool *changed) KV_MUST_CHECK;
 
 /* Iterate over the engine's own keyspace, over the keys that begin with @tag. */
 int db_iter_open_system(struct kv_txn *txn, char tag, struct kv_iter **out) KV_MUST_CHECK;

@@ -105,7 +105,10 @@ static int remember(struct kv_txn *txn, struct kv_slice from, struct kv_slice to
 {
 	int err = txn_ensure_snapshot(txn);
 
-	return err ? err : readset_add(txn->reads, from, to);
+	/* What the owner compares is what was written, or all. */
+	if (err || (txn->rebases && !txn->serializable))
+		return err;
+	return readset_add(txn->reads, from, to);
 }
 
 static int lock_key(struct kv_txn *txn, struct kv_slice ikey, enum lock_mode mode)
@@ -259,4 +262,9 @@ int kv_txn_savepoint(struct kv_txn *txn, unsigned *out)
 int kv_txn_rollback_to(struct kv_txn *txn, unsigned savepoint)
 {
 	return txn->readonly ? -KV_E_READONLY : writeset_rollback_to(txn->writes, savepoint);
+}
+
+int kv_txn_release(struct kv_txn *txn, unsigned savepoint)
+{
+	return txn->readonly ? -KV_E_INVALID : writeset_release(txn->writes, savepoint);
 }

@@ -165,6 +165,16 @@ static int range_changed(struct view *v, const struct item *i, kv_seq floor, boo
 	return err;
 }
 
+int validate_changed(struct view *v, struct kv_slice from, struct kv_slice to, kv_seq floor,
+		     bool *changed)
+{
+	const struct item i = {.from = from, .to = to};
+
+	*changed = false;
+	return to.len ? range_changed(v, &i, floor, changed)
+		      : view_changed_after(v, from, floor, changed);
+}
+
 /* ---- the whole ------------------------------------------------------------------------ */
 
 static int lock_items(struct kv_txn *txn, const struct items *s)
@@ -196,8 +206,7 @@ static int compare_with_snapshot(struct kv_txn *txn, const struct items *s)
 
 		if (!i->compare)
 			continue;
-		err = i->to.len ? range_changed(v, i, txn->snapshot, &changed)
-				: view_changed_after(v, i->from, txn->snapshot, &changed);
+		err = validate_changed(v, i->from, i->to, txn->snapshot, &changed);
 	}
 	view_unref(v);
 	if (!err && changed) {

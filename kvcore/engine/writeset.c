@@ -410,15 +410,49 @@ int writeset_savepoint(struct writeset *w, unsigned *out)
 	return 0;
 }
 
+/* Index + 1 of a savepoint; 0: there is none of that number. */
+static size_t find_savepoint(const struct writeset *w, unsigned savepoint)
+{
+	size_t n = w->savepoint_count;
+
+	while (n && w->savepoints[n - 1].number != savepoint)
+		n--;
+	return n;
+}
+
+/*
+ * What was displaced after the savepoint stays in the log if one before may bring it back, that is
+ * if it is from before that one.
+ */
+int writeset_release(struct writeset *w, unsigned savepoint)
+{
+	size_t n = find_savepoint(w, savepoint), kept;
+	uint64_t floor;
+
+	if (!n)
+		return -KV_E_INVALID;
+	kept = w->savepoints[n - 1].undo_count;
+	w->savepoint_count = n - 1;
+	floor = w->savepoint_count ? w->savepoints[n - 2].gen : 0;
+	for (size_t i = kept; i < w->undo_count; i++) {
+		struct undo *u = &w->undo[i];
+
+		if (w->savepoint_count && (!u->displaced || u->displaced->gen < floor))
+			w->undo[kept++] = *u;
+		else
+			drop(w, u->displaced);
+	}
+	w->undo_count = kept;
+	return 0;
+}
+
 int writeset_rollback_to(struct writeset *w, unsigned savepoint)
 {
-	size_t keep = w->savepoint_count;
+	size_t keep = find_savepoint(w, savepoint);
 	struct range_set *set;
 	struct savepoint sp;
 	int err;
 
-	while (keep && w->savepoints[keep - 1].number != savepoint)
-		keep--;
 	if (!keep)
 		return -KV_E_INVALID;
 	sp = w->savepoints[keep - 1];

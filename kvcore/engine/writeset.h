@@ -35,7 +35,7 @@ void writeset_free(struct writeset *w);
 void writeset_forget_refs(struct writeset *w);
 /* Empty it, for reuse. As free and new. No iterator is left. */
 void writeset_clear(struct writeset *w);
-/* Keep about @bytes in memory, the rest in runs. @env: borrowed. Once, while it is empty. */
+/* Keep about @bytes in memory, the rest in runs. @env: borrowed. While it is empty. */
 void writeset_spill_to(struct writeset *w, const struct spill_env *env, size_t bytes);
 
 /* Also fails as spill_writer_add(); the operation is then not in the set. */
@@ -47,6 +47,8 @@ int writeset_delete_range(struct writeset *w, struct kv_slice from, struct kv_sl
 /* Numbers rise from 1; a rolled-back one stays valid. */
 int writeset_savepoint(struct writeset *w, unsigned *out) KV_MUST_CHECK;
 int writeset_rollback_to(struct writeset *w, unsigned savepoint) KV_MUST_CHECK; /* -KV_E_INVALID */
+/* Forget it and later ones, keeping what was written. */
+int writeset_release(struct writeset *w, unsigned savepoint) KV_MUST_CHECK; /* -KV_E_INVALID */
 
 /* The operation on a key: 0 with kind and value (borrowed until the next call),
  * -KV_E_NOTFOUND if the set says nothing of it. A key covered only by a range delete of the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Write sets against a plain copy of what they should hold: puts, range deletes,
- * savepoints and rollbacks at random. Each large value carries a number, and
+ * savepoints, releases and rollbacks at random. Each large value carries a number, and
  * its reference must be dropped exactly when no rollback can bring it back.
  */
 #include "kvcore/engine/writeset_internal.h"
@@ -135,6 +135,18 @@ static void do_rollback(struct world *w, struct test_rng *rng)
 	if (i + 1 < w->savepoints)
 		ck_assert_int_eq(writeset_rollback_to(w->set, w->number[i + 1]), -KV_E_INVALID);
 	w->savepoints = i + 1;
+}
+
+static void do_release(struct world *w, struct test_rng *rng)
+{
+	unsigned i;
+
+	if (!w->savepoints)
+		return;
+	i = (unsigned)test_rng_below(rng, w->savepoints);
+	ck_assert_int_eq(writeset_release(w->set, w->number[i]), 0);
+	ck_assert_int_eq(writeset_release(w->set, w->number[i]), -KV_E_INVALID);
+	w->savepoints = i;
 }
 
 /* ---- comparison ----------------------------------------------------------- */
@@ -274,8 +286,10 @@ static void random_life(struct world *w, struct test_rng *rng, bool with_savepoi
 			do_delete_range(w, rng);
 		else if (what < 94 && with_savepoints)
 			do_savepoint(w);
-		else if (with_savepoints)
+		else if (what < 97 && with_savepoints)
 			do_rollback(w, rng);
+		else if (with_savepoints)
+			do_release(w, rng);
 		if (step % 8 == 0)
 			check_all(w, it, rng);
 	}

@@ -61,14 +61,31 @@ static void amend_init(struct kvfsd *d, const struct iovec *iov, int count)
 	atomic_store(&d->init_flags, 0); /* done */
 }
 
+/* ENOSYS is not an error of a request: it makes the kernel do without requests of that kind. */
+static void count_error(struct kvfsd *d, const struct iovec *iov)
+{
+	struct fuse_out_header head;
+
+	memcpy(&head, iov[0].iov_base, sizeof(head));
+	if (head.unique && head.error < 0 && head.error != -ENOSYS)
+		atomic_fetch_add_explicit(&d->request_errors, 1, memory_order_relaxed);
+}
+
 static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct kvfsd *d = userdata;
 
-	if (atomic_load_explicit(&d->init_flags, memory_order_relaxed) && count > 0 &&
-	    iov[0].iov_len == sizeof(struct fuse_out_header))
-		amend_init(d, iov, count);
+	if (count > 0 && iov[0].iov_len == sizeof(struct fuse_out_header)) {
+		if (atomic_load_explicit(&d->init_flags, memory_order_relaxed))
+			amend_init(d, iov, count);
+		count_error(d, iov);
+	}
 	return writev(fd, iov, count);
+}
+
+int device_answer(struct kvfsd *d, int fd, struct iovec *iov, int count)
+{
+	return device_writev(fd, iov, count, d) < 0 ? -errno : 0;
 }
 
 int device_attach(struct fuse_session *session)

@@ -73,7 +73,7 @@ struct kvfsd {
 	struct control control;
 	struct keeper keeper;
 	atomic_uint_fast64_t requests[OP_REQUEST_COUNT]; /* [atomic] so far */
-	atomic_uint_fast64_t request_errors; /* [atomic] other than ENOENT of a lookup */
+	atomic_uint_fast64_t request_errors; /* [atomic] see device.c; a name not found is none */
 	bool no_open;			     /* [const] after INIT: opens need not be told */
 	bool acl;			     /* [const] after INIT: the kernel obeys access lists */
 	/* See device.h. */

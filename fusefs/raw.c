@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
+#include "fusefs/device.h"
 #include "fusefs/reply.h"
 
 #define RAW_TMPFILE 51U /* since 7.37 */
@@ -47,7 +47,8 @@ struct raw_statx_out {
 };
 static_assert(sizeof(struct raw_statx_out) == 288, "the kernel's layout");
 
-static int send_answer(int fd, uint64_t unique, int err, const void *body, size_t len)
+static int send_answer(struct kvfsd *d, int fd, uint64_t unique, int err, const void *body,
+		       size_t len)
 {
 	struct fuse_out_header head = {.unique = unique};
 	struct iovec iov[2] = {{&head, sizeof(head)}, {NULL, 0}};
@@ -59,7 +60,7 @@ static int send_answer(int fd, uint64_t unique, int err, const void *body, size_
 	head.len = (uint32_t)(sizeof(head) + len);
 	memcpy(&iov[1].iov_base, &body, sizeof(body)); /* writev takes no const */
 	iov[1].iov_len = len;
-	return writev(fd, iov, len ? 2 : 1) < 0 ? -errno : 0;
+	return device_answer(d, fd, iov, len ? 2 : 1);
 }
 
 /* The node of a request in its tree, or NULL after answering that it is gone. */
@@ -73,7 +74,7 @@ static struct kvfs_node *node_of(struct kvfsd *d, int fd, const struct fuse_in_h
 	if (*fs)
 		node = file == FUSE_ROOT_ID ? kvfs_root(*fs) : kvfs_node_by_ino(*fs, file);
 	if (!node)
-		(void)!send_answer(fd, head->unique, -ESTALE, NULL, 0);
+		(void)!send_answer(d, fd, head->unique, -ESTALE, NULL, 0);
 	return node;
 }
 
@@ -84,7 +85,7 @@ static struct raw_time time_of(struct timespec t)
 	return (struct raw_time){.sec = t.tv_sec, .nsec = (uint32_t)t.tv_nsec};
 }
 
-static void send_statx(int fd, uint64_t unique, const struct stat *st,
+static void send_statx(struct kvfsd *d, int fd, uint64_t unique, const struct stat *st,
 		       const struct kvfs_time *btime)
 {
 	struct raw_statx_out out = {.valid_s = btime ? REPLY_TIMEOUT_S : 0};
@@ -107,7 +108,7 @@ static void send_statx(int fd, uint64_t unique, const struct stat *st,
 	};
 	if (btime)
 		out.stat.btime = (struct raw_time){.sec = btime->sec, .nsec = btime->nsec};
-	(void)!send_answer(fd, unique, 0, &out, sizeof(out));
+	(void)!send_answer(d, fd, unique, 0, &out, sizeof(out));
 }
 
 static void answer_statx(struct kvfsd *d, int fd, const struct fuse_in_header *head)
@@ -121,9 +122,9 @@ static void answer_statx(struct kvfsd *d, int fd, const struct fuse_in_header *h
 	if (tree_is_control(head->nodeid)) {
 		err = control_stat(d, head->nodeid, &st);
 		if (err)
-			(void)!send_answer(fd, head->unique, err, NULL, 0);
+			(void)!send_answer(d, fd, head->unique, err, NULL, 0);
 		else
-			send_statx(fd, head->unique, &st, NULL);
+			send_statx(d, fd, head->unique, &st, NULL);
 		return;
 	}
 	node = node_of(d, fd, head, &fs);
@@ -132,11 +133,11 @@ static void answer_statx(struct kvfsd *d, int fd, const struct fuse_in_header *h
 	err = kvfs_getattr(fs, node, &attr);
 	if (err) {
 		reply_damage(d, node, err);
-		(void)!send_answer(fd, head->unique, err, NULL, 0);
+		(void)!send_answer(d, fd, head->unique, err, NULL, 0);
 		return;
 	}
 	reply_stat(d, head->nodeid, &attr, &st);
-	send_statx(fd, head->unique, &st, &attr.btime);
+	send_statx(d, fd, head->unique, &st, &attr.btime);
 }
 
 /* ---- files without a name ---- */
@@ -176,7 +177,7 @@ static void answer_tmpfile(struct kvfsd *d, int fd, const struct fuse_in_header 
 	int err;
 
 	if (tree_is_control(head->nodeid)) {
-		(void)!send_answer(fd, head->unique, -EPERM, NULL, 0);
+		(void)!send_answer(d, fd, head->unique, -EPERM, NULL, 0);
 		return;
 	}
 	dir = node_of(d, fd, head, &fs);
@@ -185,7 +186,7 @@ static void answer_tmpfile(struct kvfsd *d, int fd, const struct fuse_in_header 
 	err = kvfs_tmpfile(fs, dir, in->mode & 07777U, &owner, &node, &attr);
 	if (err) {
 		reply_damage(d, dir, err);
-		(void)!send_answer(fd, head->unique, err, NULL, 0);
+		(void)!send_answer(d, fd, head->unique, err, NULL, 0);
 		return;
 	}
 	reply_stat(d, head->nodeid, &attr, &st);
@@ -193,7 +194,7 @@ static void answer_tmpfile(struct kvfsd *d, int fd, const struct fuse_in_header 
 	out.entry.attr = attr_of(&st);
 	out.open.open_flags = FOPEN_NOFLUSH | (d->no_open ? FOPEN_KEEP_CACHE : 0U);
 	tree_ref(&d->trees, out.entry.nodeid);
-	if (send_answer(fd, head->unique, 0, &out, sizeof(out)))
+	if (send_answer(d, fd, head->unique, 0, &out, sizeof(out)))
 		op_forget_node(d, out.entry.nodeid, 1);
 }
 

@@ -38,8 +38,6 @@ void reply_damage(struct kvfsd *d, struct kvfs_node *node, int err)
 void reply_result(fuse_req_t req, struct kvfs_node *node, int err)
 {
 	reply_damage(op_daemon(req), node, err);
-	if (err)
-		atomic_fetch_add_explicit(&op_daemon(req)->request_errors, 1, memory_order_relaxed);
 	fuse_reply_err(req, kv_error_to_errno(err));
 }
 

@@ -127,3 +127,11 @@ echo x >"$dir/sub/f"
 after=$(grep '^kvfs_requests_total{operation="write"}' "$dir/.kvfs/metrics")
 [ "$before" != "$after" ] || fail "metrics do not move"
 run_python "$KVFS_SRC/tests/posix/instant.py" metrics "$dir/.kvfs/metrics" || fail "metrics are malformed"
+# Whoever refuses it: a function of the model, the daemon, or libfuse.
+errors() { grep '^request_errors ' "$dir/.kvfs/stats" | cut -d' ' -f2; }
+refusals=("rmdir $dir/sub" "setfattr -n nosuch.name -v 1 $dir/sub/f" "mkdir $dir/.kvfs/nosuch")
+for refusal in "${refusals[@]}"; do
+	before=$(errors)
+	$refusal 2>/dev/null && fail "$refusal"
+	[ "$(errors)" -gt "$before" ] || fail "not counted: $refusal"
+done

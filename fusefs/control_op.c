@@ -408,11 +408,6 @@ static int collect(struct kvfsd *d, enum control_kind kind, struct names *n)
 	return err;
 }
 
-static struct names *names_of(const struct fuse_file_info *fi)
-{
-	return (struct names *)(uintptr_t)fi->fh;
-}
-
 static void free_names(struct names *n)
 {
 	kv_buf_free(&n->names);
@@ -420,27 +415,45 @@ static void free_names(struct names *n)
 	free(n);
 }
 
+static void drop_names(void *ctx, void *object)
+{
+	(void)ctx;
+	free_names(object);
+}
+
+void control_close_directories(struct kvfsd *d)
+{
+	handle_drain(&d->handles, &control_table, drop_names, NULL);
+}
+
 static void control_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct names *n = calloc(1, sizeof(*n));
 	int err = n ? collect(op_daemon(req), control_kind(ino), n) : -ENOMEM;
 
+	if (!err)
+		err = handle_add(&op_daemon(req)->handles, &control_table, n, &fi->fh);
 	if (err) {
 		if (n)
 			free_names(n);
 		reply_result(req, NULL, err);
 		return;
 	}
-	fi->fh = (uintptr_t)n;
-	if (fuse_reply_open(req, fi))
-		free_names(n);
+	if (fuse_reply_open(req, fi)) {
+		n = handle_remove(&op_daemon(req)->handles, &control_table, fi->fh);
+		if (n)
+			free_names(n);
+	}
 }
 
 static void control_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct names *n = handle_remove(&op_daemon(req)->handles, &control_table, fi->fh);
+
 	(void)ino;
-	free_names(names_of(fi));
-	fuse_reply_err(req, 0);
+	if (n)
+		free_names(n);
+	fuse_reply_err(req, n ? 0 : EBADF);
 }
 
 /* Names only: entries without a node, in readdirplus too, so that a listing opens no snapshot. */
@@ -456,16 +469,12 @@ static size_t add_entry(fuse_req_t req, char *buf, size_t room, bool plus, const
 		    : fuse_add_direntry(req, buf, room, name, &entry.attr, position);
 }
 
-static void list(fuse_req_t req, size_t size, off_t off, const struct names *n, bool plus)
+static size_t fill_names(fuse_req_t req, char *buf, size_t size, off_t off, const struct names *n,
+			 bool plus)
 {
-	char *buf = malloc(size ? size : 1);
 	char name[KVFS_NAME_MAX + 1];
 	size_t used = 0, at = 0, need;
 
-	if (!buf) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
 	for (size_t i = 0; i < n->kinds.len; i++) {
 		size_t len = n->names.data[at];
 
@@ -480,7 +489,28 @@ static void list(fuse_req_t req, size_t size, off_t off, const struct names *n, 
 			break;
 		used += need;
 	}
-	fuse_reply_buf(req, buf, used);
+	return used;
+}
+
+static void list(fuse_req_t req, size_t size, off_t off, const struct fuse_file_info *fi, bool plus)
+{
+	struct handles *handles = &op_daemon(req)->handles;
+	struct names *n = handle_take(handles, &control_table, fi->fh);
+	char *buf;
+
+	if (!n) {
+		fuse_reply_err(req, EBADF);
+		return;
+	}
+	size = min_u64(size, LIST_BYTES_MAX);
+	buf = malloc(size ? size : 1);
+	if (buf)
+		size = fill_names(req, buf, size, off, n, plus);
+	handle_put(handles, fi->fh); /* the next request may come with the answer */
+	if (buf)
+		fuse_reply_buf(req, buf, size);
+	else
+		fuse_reply_err(req, ENOMEM);
 	free(buf);
 }
 
@@ -488,14 +518,14 @@ static void control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t o
 			    struct fuse_file_info *fi)
 {
 	(void)ino;
-	list(req, size, off, names_of(fi), false);
+	list(req, size, off, fi, false);
 }
 
 static void control_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 				struct fuse_file_info *fi)
 {
 	(void)ino;
-	list(req, size, off, names_of(fi), true);
+	list(req, size, off, fi, true);
 }
 
 /* ---- extended attributes: none ---- */

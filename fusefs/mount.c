@@ -256,8 +256,13 @@ static int init_daemon(struct kvfsd *d)
 	if (err)
 		goto no_trees;
 	err = control_init(&d->control);
+	if (err)
+		goto no_control;
+	err = handle_init(&d->handles);
 	if (!err)
 		return 0;
+	control_fini(&d->control);
+no_control:
 	tree_fini(&d->trees);
 no_trees:
 	listing_fini(&d->listings);
@@ -266,6 +271,7 @@ no_trees:
 
 static void fini_daemon(struct kvfsd *d)
 {
+	handle_fini(&d->handles);
 	control_fini(&d->control);
 	tree_fini(&d->trees);
 	listing_fini(&d->listings);
@@ -340,6 +346,8 @@ static enum mount_status serve(const struct mount_options *opt, struct log *log,
 		err = open_snapshot(&resolved, live, log, &d.fs);
 	if (!err)
 		err = serve_volume(&d, paths, report_fd);
+	control_close_directories(&d);
+	op_close_directories(&d);
 	tree_close_all(&d.trees);
 	if (d.fs != live)
 		(void)!kvfs_close(d.fs); /* it only read */

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "fusefs/control_dir.h"
+#include "fusefs/handle.h"
 #include "fusefs/keeper.h"
 #include "fusefs/listing.h"
 #include "fusefs/log.h"
@@ -64,18 +65,23 @@ enum op_request {
 		OP_REQUEST_COUNT
 };
 
+/* Of one listing: what the kernel can ask for. */
+#define LIST_BYTES_MAX (1U << 20)
+
 struct kvfsd {
 	const struct mount_options *opt; /* [const] */
 	struct log *log;		 /* [const] */
 	struct kvfs *fs;		 /* [const] once the session runs */
+	struct handles handles;		 /* open directories */
 	struct listings listings;
 	struct trees trees;
 	struct control control;
 	struct keeper keeper;
 	atomic_uint_fast64_t requests[OP_REQUEST_COUNT]; /* [atomic] so far */
 	atomic_uint_fast64_t request_errors; /* [atomic] see device.c; a name not found is none */
-	bool no_open;			     /* [const] after INIT: opens need not be told */
-	bool acl;			     /* [const] after INIT: the kernel obeys access lists */
+	atomic_bool down; /* [atomic] shut down: everything is refused, see raw.c */
+	bool no_open;	  /* [const] after INIT: opens need not be told */
+	bool acl;	  /* [const] after INIT: the kernel obeys access lists */
 	/* See device.h. */
 	atomic_uint_fast64_t init_unique; /* [atomic] id of the INIT request, 0: none yet */
 	atomic_uint init_flags;		  /* [atomic] what the kernel offered in it */
@@ -88,6 +94,9 @@ extern const struct fuse_lowlevel_ops control_table; /* control_op.c: the contro
 
 /* control_op.c: attributes of a node of the control directory. Return: 0 or -errno. */
 int control_stat(struct kvfsd *d, fuse_ino_t ino, struct stat *out) KV_MUST_CHECK;
+/* Both at the end of the session: directories that the kernel has left open. */
+void control_close_directories(struct kvfsd *d);
+void op_close_directories(struct kvfsd *d);
 
 /* The node of an id, or NULL after replying ESTALE. */
 struct kvfs_node *op_node(fuse_req_t req, fuse_ino_t ino);

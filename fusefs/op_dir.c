@@ -18,6 +18,7 @@
 #include "kvcore/base/buf.h"
 
 struct handle {
+	fuse_ino_t ino; /* with a reference to its tree */
 	struct kvfs_dir *dir;
 	struct listing *listing;
 	struct kv_buf marks; /* struct mark: of the last answer */
@@ -28,18 +29,24 @@ struct mark {
 	uint64_t cookie;   /* of the struct kvfs_dir */
 };
 
-static struct handle *handle_of(const struct fuse_file_info *fi)
-{
-	return (struct handle *)(uintptr_t)fi->fh;
-}
-
-static void handle_close(struct kvfsd *d, struct handle *h)
+static void close_handle(struct kvfsd *d, struct handle *h)
 {
 	if (h->listing)
 		listing_close(&d->listings, h->listing);
 	kvfs_dir_close(h->dir);
 	kv_buf_free(&h->marks);
+	tree_unref(&d->trees, h->ino, 1);
 	free(h);
+}
+
+static void drop_handle(void *ctx, void *object)
+{
+	close_handle(ctx, object);
+}
+
+void op_close_directories(struct kvfsd *d)
+{
+	handle_drain(&d->handles, &op_files, drop_handle, d);
 }
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -57,26 +64,36 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
+	h->ino = ino;
+	tree_ref(&d->trees, ino);
 	err = kvfs_dir_open(op_fs(req, ino), node, &h->dir);
 	if (!err)
 		err = listing_open(&d->listings, ino, &h->listing, &known);
+	if (!err)
+		err = handle_add(&d->handles, &op_files, h, &fi->fh);
 	if (err) {
-		handle_close(d, h);
+		close_handle(d, h);
 		reply_result(req, node, err);
 		return;
 	}
-	fi->fh = (uintptr_t)h;
 	fi->cache_readdir = 1;
 	fi->keep_cache = known;
-	if (fuse_reply_open(req, fi))
-		handle_close(d, h); /* no releasedir will come */
+	if (fuse_reply_open(req, fi)) { /* no releasedir will come */
+		h = handle_remove(&d->handles, &op_files, fi->fh);
+		if (h)
+			close_handle(d, h);
+	}
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct kvfsd *d = op_daemon(req);
+	struct handle *h = handle_remove(&d->handles, &op_files, fi->fh);
+
 	(void)ino;
-	handle_close(op_daemon(req), handle_of(fi));
-	fuse_reply_err(req, 0);
+	if (h)
+		close_handle(d, h);
+	fuse_reply_err(req, h ? 0 : EBADF);
 }
 
 /* ---- where to go on ---- */
@@ -253,21 +270,27 @@ static int fill(struct answer *a, uint64_t position, bool plus)
 	return kvfs_dir_read(h->dir, mark.cookie, plus, plus ? emit_plus : emit_name, a);
 }
 
-static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi,
-		 bool plus)
+/* The handle says which directory is meant. */
+static void list(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
 {
-	struct answer a = {.req = req, .handle = handle_of(fi), .size = size, .dir_id = ino};
+	struct kvfsd *d = op_daemon(req);
+	struct handle *h = handle_take(&d->handles, &op_files, fi->fh);
+	struct answer a = {.req = req, .handle = h, .size = min_u64(size, LIST_BYTES_MAX)};
 	int err;
 
-	a.buf = malloc(size ? size : 1);
-	if (!a.buf) {
-		fuse_reply_err(req, ENOMEM);
+	if (!h) {
+		fuse_reply_err(req, EBADF);
 		return;
 	}
-	err = fill(&a, (uint64_t)off, plus);
+	a.dir_id = h->ino;
+	a.buf = malloc(a.size ? a.size : 1);
+	err = a.buf ? fill(&a, (uint64_t)off, plus) : -ENOMEM;
+	if (err)
+		reply_damage(d, kvfs_node_by_ino(op_fs(req, h->ino), tree_ino(h->ino)), err);
+	handle_put(&d->handles, fi->fh); /* the next request may come with the answer */
 	/* What came before a damaged entry is answered; the error is for the next call. */
 	if (err && a.used == 0)
-		reply_result(req, kvfs_node_by_ino(op_fs(req, ino), tree_ino(ino)), err);
+		fuse_reply_err(req, reply_errno(err));
 	else if (fuse_reply_buf(req, a.buf, a.used))
 		forget_all(&a);
 	kv_buf_free(&a.nodes);
@@ -276,11 +299,13 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
 
 void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	list(req, ino, size, off, fi, false);
+	(void)ino;
+	list(req, size, off, fi, false);
 }
 
 void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
 {
-	list(req, ino, size, off, fi, true);
+	(void)ino;
+	list(req, size, off, fi, true);
 }

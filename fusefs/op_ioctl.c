@@ -14,17 +14,35 @@
 #include "fusefs/reply.h"
 #include "kvcore/base/base.h"
 
-static int set_readonly(fuse_req_t req, const void *in, size_t len)
+static bool may_control(fuse_req_t req)
 {
 	uid_t uid = fuse_req_ctx(req)->uid;
+
+	return uid == 0 || uid == geteuid();
+}
+
+static int set_readonly(fuse_req_t req, const void *in, size_t len)
+{
 	uint32_t readonly;
 
-	if (uid != 0 && uid != geteuid())
+	if (!may_control(req))
 		return -EPERM;
 	if (len != sizeof(readonly))
 		return -EINVAL;
 	memcpy(&readonly, in, sizeof(readonly));
 	return kvfs_set_readonly(op_daemon(req)->fs, readonly != 0);
+}
+
+/* What is acknowledged from here on is not durable, so nothing is, before the sync begins. */
+static int shut_down(fuse_req_t req)
+{
+	struct kvfsd *d = op_daemon(req);
+
+	if (!may_control(req))
+		return -EPERM;
+	if (!atomic_exchange(&d->down, true))
+		log_error(d->log, "%s: shut down on request", d->opt->dir);
+	return kvfs_sync(d->fs);
 }
 
 static const struct {
@@ -151,6 +169,9 @@ void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fu
 		break;
 	case KVFS_IOC_SET_READONLY:
 		err = set_readonly(req, in_buf, in_bufsz);
+		break;
+	case (unsigned)KVFS_IOC_SHUTDOWN:
+		err = shut_down(req);
 		break;
 	case (unsigned)FS_IOC_GETFLAGS:
 	case (unsigned)FS_IOC_SETFLAGS:

@@ -17,9 +17,7 @@
 
 #include "fusefs/device.h"
 #include "fusefs/reply.h"
-
-#define RAW_TMPFILE 51U /* since 7.37 */
-#define RAW_STATX   52U /* since 7.39 */
+#include "fusefs/request.h"
 
 struct raw_time {
 	int64_t sec;
@@ -203,20 +201,47 @@ static void count(struct kvfsd *d, enum op_request request)
 	atomic_fetch_add_explicit(&d->requests[request], 1, memory_order_relaxed);
 }
 
+/* After a shutdown only what ends something is still served. */
+static bool is_refused(const struct kvfsd *d, uint32_t opcode)
+{
+	if (!atomic_load_explicit(&d->down, memory_order_relaxed))
+		return false;
+	switch (opcode) {
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+	case FUSE_INTERRUPT:
+	case FUSE_DESTROY:
+		return false;
+	default:
+		return true;
+	}
+}
+
 bool raw_answer(struct kvfsd *d, int fd, const void *request, size_t len)
 {
 	struct fuse_create_in create;
 	struct fuse_in_header head;
 
 	if (len < sizeof(head))
-		return false;
+		return true; /* nobody to answer */
 	memcpy(&head, request, sizeof(head));
-	if (head.opcode == RAW_STATX) {
+	if (!request_is_whole(request, len)) {
+		if (head.opcode != FUSE_FORGET && head.opcode != FUSE_BATCH_FORGET)
+			(void)!send_answer(d, fd, head.unique, -EINVAL, NULL, 0);
+		return true;
+	}
+	if (is_refused(d, head.opcode)) {
+		(void)!send_answer(d, fd, head.unique, -EIO, NULL, 0);
+		return true;
+	}
+	if (head.opcode == REQUEST_STATX) {
 		count(d, OP_REQUEST_getattr);
 		answer_statx(d, fd, &head);
 		return true;
 	}
-	if (head.opcode != RAW_TMPFILE || len < sizeof(head) + sizeof(create))
+	if (head.opcode != REQUEST_TMPFILE)
 		return false;
 	count(d, OP_REQUEST_create);
 	memcpy(&create, (const char *)request + sizeof(head), sizeof(create));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests of the kernel that the installed libfuse does not know: files without a
- * name (O_TMPFILE) and statx with its time of birth. They are answered before libfuse
- * would refuse them. Thread safety: any thread.
+ * Requests that are answered before libfuse sees them: those that the installed one does not know,
+ * files without a name (O_TMPFILE) and statx with its time of birth, and all of them after a
+ * shutdown (control.h). Thread safety: any thread.
  */
 #ifndef FUSEFS_RAW_H
 #define FUSEFS_RAW_H

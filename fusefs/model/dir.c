@@ -49,7 +49,7 @@ int kvfs_dir_open(struct kvfs *fs, struct kvfs_node *node, struct kvfs_dir **out
 		return -ENOMEM;
 	dir->fs = fs;
 	dir->node = node;
-	node_ref(fs, node);
+	node_hold(fs, node);
 	*out = dir;
 	return 0;
 }
@@ -58,7 +58,7 @@ void kvfs_dir_close(struct kvfs_dir *dir)
 {
 	if (!dir)
 		return;
-	node_unref(dir->fs, dir->node, 1);
+	node_release(dir->fs, dir->node);
 	kv_buf_free(&dir->names);
 	kv_buf_free(&dir->marks);
 	free(dir);

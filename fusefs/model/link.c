@@ -114,7 +114,7 @@ int kvfs_link(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *dir, co
 		*out = node;
 	else if (a.linked)
 		node_unref(fs, node, 1);
-	node_unref(fs, a.former, 1);
+	node_release(fs, a.former);
 	free(a.node_name);
 	edit_free(&a.file);
 	edit_free(&a.dir);

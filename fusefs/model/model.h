@@ -48,6 +48,7 @@ struct kvfs_node {
 	uint64_t ino;		     /* [const] */
 	struct kvfs_node *hash_next; /* [shard] */
 	uint64_t refs;		     /* [shard] */
+	uint32_t holds;		     /* [shard] those of refs that are libkvfs's own */
 	struct kvfs_node *parent;    /* [ns] referenced; NULL for the root */
 	char *name;		     /* [ns] NUL-terminated */
 	uint8_t *prefix;	     /* [const] of a directory */

@@ -163,14 +163,29 @@ void node_ref(struct kvfs *fs, struct kvfs_node *node)
 	os_mutex_unlock(&s->mu);
 }
 
+void node_hold(struct kvfs *fs, struct kvfs_node *node)
+{
+	struct node_shard *s = node_shard(fs, node->ino);
+
+	if (node == &fs->root)
+		return;
+	os_mutex_lock(&s->mu);
+	KV_ASSERT(node->refs);
+	node->refs++;
+	node->holds++;
+	os_mutex_unlock(&s->mu);
+}
+
 /* Returns true if the node is out of the table and the caller's alone. */
-static bool node_drop(struct kvfs *fs, struct kvfs_node *node, uint64_t refs)
+static bool node_drop(struct kvfs *fs, struct kvfs_node *node, uint64_t refs, uint32_t holds)
 {
 	struct node_shard *s = node_shard(fs, node->ino);
 	bool flush = false, gone = false;
 
 	os_mutex_lock(&s->mu);
-	node->refs -= min_u64(refs, node->refs);
+	KV_ASSERT(node->holds >= holds && node->refs >= node->holds);
+	node->holds -= holds;
+	node->refs -= holds + min_u64(refs, node->refs - holds - node->holds);
 	if (!node->refs && node->pending && node->state != NODE_ORPHAN) {
 		node->refs = 1; /* for the flush; dropped below */
 		flush = true;
@@ -183,21 +198,33 @@ static bool node_drop(struct kvfs *fs, struct kvfs_node *node, uint64_t refs)
 	if (!flush)
 		return gone;
 	times_flush_last(fs, node);
-	return node_drop(fs, node, 1);
+	return node_drop(fs, node, 1, 0);
 }
 
-void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs)
+static void node_drop_chain(struct kvfs *fs, struct kvfs_node *node, uint64_t refs, uint32_t holds)
 {
 	struct kvfs_node *parent;
 
-	while (node && node != &fs->root && node_drop(fs, node, refs)) {
+	while (node && node != &fs->root && node_drop(fs, node, refs, holds)) {
 		if (node->state == NODE_ORPHAN)
 			remove_orphan_node(fs, node);
 		parent = node->parent;
 		node_free(node);
 		node = parent;
-		refs = 1;
+		refs = 0;
+		holds = 1;
 	}
+}
+
+/* More than there are is a mistake of who gives them back, and not obeyed. */
+void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs)
+{
+	node_drop_chain(fs, node, refs, 0);
+}
+
+void node_release(struct kvfs *fs, struct kvfs_node *node)
+{
+	node_drop_chain(fs, node, 0, 1);
 }
 
 int node_new(struct kvfs *fs, const struct inode *r, enum node_state state,
@@ -227,7 +254,7 @@ int node_new(struct kvfs *fs, const struct inode *r, enum node_state state,
 		node->prefix_len = (uint16_t)prefix.len;
 	}
 	node->parent = parent;
-	node_ref(fs, parent);
+	node_hold(fs, parent);
 	*out = node;
 	return 0;
 nomem:
@@ -244,8 +271,9 @@ void node_discard(struct kvfs *fs, struct kvfs_node *node)
 	if (node->parent != &fs->root) {
 		s = node_shard(fs, node->parent->ino);
 		os_mutex_lock(&s->mu);
-		KV_ASSERT(node->parent->refs > 1);
+		KV_ASSERT(node->parent->refs > 1 && node->parent->holds);
 		node->parent->refs--;
+		node->parent->holds--;
 		os_mutex_unlock(&s->mu);
 	}
 	node_free(node);
@@ -295,7 +323,7 @@ struct kvfs_node *node_move(struct kvfs *fs, struct kvfs_node *node, struct kvfs
 {
 	struct kvfs_node *former = node->parent;
 
-	node_ref(fs, parent);
+	node_hold(fs, parent);
 	node->parent = parent;
 	free(node->name);
 	node->name = name;

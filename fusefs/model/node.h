@@ -22,6 +22,10 @@ struct kvfs_node *node_find(struct kvfs *fs, uint64_t ino);
 void node_ref(struct kvfs *fs, struct kvfs_node *node);
 /* May run transactions, if the last reference goes: no lock is held. @node may be NULL. */
 void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs);
+/* The same for references that last, of a child to its parent or of an open directory: no
+ * node_unref() takes them away. @node of node_release() may be NULL. */
+void node_hold(struct kvfs *fs, struct kvfs_node *node);
+void node_release(struct kvfs *fs, struct kvfs_node *node);
 
 /*
  * A node that is not in the table yet, with one reference, for the record @r at
@@ -39,7 +43,7 @@ int node_make(struct kvfs *fs, const struct inode *r, enum node_state state,
 	      struct kvfs_node *parent, struct kv_slice name, struct kvfs_node **out) KV_MUST_CHECK;
 /*
  * The node lives elsewhere now. fs->ns is held for writing. @name is malloc'd and now the node's.
- * The former parent is returned, for node_unref() after the lock is released.
+ * The former parent is returned, for node_release() after the lock is released.
  */
 struct kvfs_node *node_move(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *parent,
 			    char *name) KV_MUST_CHECK;

@@ -21,7 +21,7 @@ struct rename_end {
 	struct model_key key;
 	struct inode_buf rec;	  /* what stands there before */
 	struct kvfs_node *node;	  /* of what moves away from here, if somebody looks at it */
-	struct kvfs_node *former; /* its former parent, to be unref'd */
+	struct kvfs_node *former; /* its former parent, to be released */
 	char *moved_name;	  /* for the node, its name at the other end */
 	uint32_t seq;
 };
@@ -250,7 +250,7 @@ static void rename_done(struct kvfs *fs, void *arg)
 static void rename_release(struct kvfs *fs, struct rename_end *e)
 {
 	node_unref(fs, e->node, 1);
-	node_unref(fs, e->former, 1);
+	node_release(fs, e->former);
 	e->node = NULL;
 	e->former = NULL;
 }

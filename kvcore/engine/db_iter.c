@@ -61,7 +61,8 @@ static int prefix_end(struct kv_slice prefix, struct kv_buf *out)
 	return err;
 }
 
-static int set_bounds(struct kv_iter *it, unsigned keyspace, const struct kv_range *range)
+int db_iter_bounds(unsigned keyspace, const struct kv_range *range, struct kv_buf *lower,
+		   struct kv_buf *upper)
 {
 	static const struct kv_range whole;
 
@@ -76,18 +77,18 @@ static int set_bounds(struct kv_iter *it, unsigned keyspace, const struct kv_ran
 	    range->prefix.len > KV_KEY_MAX)
 		return -KV_E_INVALID;
 	prefix = ikey_make(buf, keyspace, range->prefix);
-	err = buf_assign(&it->lower, prefix);
+	err = buf_assign(lower, prefix);
 	if (!err)
-		err = prefix_end(prefix, &it->upper);
+		err = prefix_end(prefix, upper);
 	if (err)
 		return err;
 	bound = ikey_make(buf, keyspace, range->lower);
-	if (slice_compare(bound, kv_buf_slice(&it->lower)) > 0)
-		err = buf_assign(&it->lower, bound);
+	if (slice_compare(bound, kv_buf_slice(lower)) > 0)
+		err = buf_assign(lower, bound);
 	if (!err && range->upper.len) {
 		bound = ikey_make(buf, keyspace, range->upper);
-		if (slice_compare(bound, kv_buf_slice(&it->upper)) < 0)
-			err = buf_assign(&it->upper, bound);
+		if (slice_compare(bound, kv_buf_slice(upper)) < 0)
+			err = buf_assign(upper, bound);
 	}
 
 	return err;
@@ -225,7 +226,7 @@ static int open_any(struct kv_txn *txn, unsigned keyspace, const struct kv_range
 		return -ENOMEM;
 	it->txn = txn;
 	txn->iterators++;
-	err = set_bounds(it, keyspace, range);
+	err = db_iter_bounds(keyspace, range, &it->lower, &it->upper);
 	if (!err)
 		err = txn_begin_scan(txn, kv_buf_slice(&it->lower), kv_buf_slice(&it->upper),
 				     &it->snapshot);

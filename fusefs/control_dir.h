@@ -9,6 +9,7 @@
  *   .kvfs/keep              which snapshots the daemon takes; can be written
  *   .kvfs/stats             counters and times, a line each
  *   .kvfs/metrics           the same for Prometheus
+ *   .kvfs/channel           for the kvfs command: model/channel_format.h
  *
  * A file of it is written afresh for each lookup of its name: every lookup makes a node
  * of its own, with a text that stays as long as the kernel knows the node. So a
@@ -37,16 +38,19 @@ enum control_kind {
 	CONTROL_STATS = 5,
 	CONTROL_METRICS = 6,
 	CONTROL_KEEP = 7,
+	CONTROL_CHANNEL = 12,
 };
 #define CONTROL_KIND_BITS 4U
 #define CONTROL_KIND_MASK ((UINT64_C(1) << CONTROL_KIND_BITS) - 1)
 
+struct channel;
 struct control_text;
 struct kvfsd;
 
 struct control {
 	pthread_mutex_t mu;	    /* a leaf */
 	struct control_text *texts; /* [mu] those that the kernel knows */
+	struct channel *channels;   /* [mu] conversations that go on */
 	uint64_t next_serial;	    /* [mu] */
 	struct timespec changed;    /* [mu] when a snapshot was taken or dropped here */
 };

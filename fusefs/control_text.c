@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fusefs/channel.h"
 #include "fusefs/op.h"
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
@@ -75,7 +76,16 @@ static int store_keep(struct kvfsd *d, struct kv_slice text)
 	return err;
 }
 
+/* There is nothing to read: what matters is the node. */
+static int print_nothing(struct kvfsd *d, struct kv_buf *out)
+{
+	(void)d;
+	(void)out;
+	return 0;
+}
+
 const struct control_entry control_entries[] = {
+	{"channel", CONTROL_CHANNEL, S_IFREG | 0600, print_nothing, NULL},
 	{"keep", CONTROL_KEEP, S_IFREG | 0644, print_keep, store_keep},
 	{"metrics", CONTROL_METRICS, S_IFREG | 0444, control_print_metrics, NULL},
 	{"snapshots", CONTROL_SNAPSHOTS, S_IFDIR | 0755, NULL, NULL},
@@ -119,6 +129,7 @@ void control_fini(struct control *c)
 {
 	struct control_text *t, *next;
 
+	channel_end_all(c);
 	for (t = c->texts; t; t = next) {
 		next = t->next;
 		free_text(t);
@@ -211,6 +222,8 @@ void control_text_unref(struct control *c, uint64_t id, uint64_t refs)
 		}
 	}
 	pthread_mutex_unlock(&c->mu);
-	if (gone)
+	if (gone) {
+		channel_end(c, id);
 		free_text(gone);
+	}
 }

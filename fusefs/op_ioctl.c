@@ -10,7 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fusefs/channel.h"
 #include "fusefs/control.h"
+#include "fusefs/model/channel_format.h"
 #include "fusefs/reply.h"
 #include "kvcore/base/base.h"
 
@@ -173,6 +175,9 @@ void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fu
 	case (unsigned)KVFS_IOC_SHUTDOWN:
 		err = shut_down(req);
 		break;
+	case (unsigned)KVFS_IOC_CHANNEL:
+		channel_request(req, ino, in_buf, in_bufsz);
+		return;
 	case (unsigned)FS_IOC_GETFLAGS:
 	case (unsigned)FS_IOC_SETFLAGS:
 	case (unsigned)FS_IOC_FSGETXATTR:

@@ -129,6 +129,32 @@ KV_API int kvfs_keep_run(struct kvfs *fs, const struct kvfs_keep *keep, int64_t 
 			 void (*dropped)(void *ctx, const char *name), void *ctx, int64_t *next_s)
 	KV_MUST_CHECK;
 
+/* What became of a path between two states; each is its letter in `kvfs diff`. */
+enum kvfs_change_kind {
+	KVFS_ADDED = '+',
+	KVFS_REMOVED = '-',
+	KVFS_OTHER_TYPE = 'T', /* another file, of another type, is there */
+	KVFS_MODIFIED = 'M',   /* the contents, and maybe attributes */
+	KVFS_ATTRIBUTES = 'A', /* not the contents; of a directory not its times and link count */
+	KVFS_RENAMED = 'R',    /* with all below it; M or A of the same path may follow */
+};
+struct kvfs_change {
+	enum kvfs_change_kind kind;
+	struct kv_slice path; /* relative to what was asked for */
+	struct kv_slice from; /* of KVFS_RENAMED: where it was */
+};
+/*
+ * What is different in state @new from state @old, names of snapshots (NULL: now). It costs by what
+ * was changed between them, not by the size of the volume, in memory too.
+ * @below: a directory's path without slashes at its ends, in both states; empty: all
+ * @emit:  in order of paths ('/' before every other byte), slices borrowed for the call; nonzero
+ *         stops and is returned if negative, else 0 is
+ * Return: 0, -KV_E_NOTFOUND (no such snapshot), -KV_E_NOT_A_VOLUME, -ENOENT, -ENOTDIR (@below).
+ */
+KV_API int kvfs_diff(struct kvfs *fs, const char *old, const char *new, struct kv_slice below,
+		     int (*emit)(void *ctx, const struct kvfs_change *change), void *ctx)
+	KV_MUST_CHECK;
+
 /* No directory or transaction is open. Nodes are forgotten. Return: as kv_close(). */
 KV_API int kvfs_close(struct kvfs *fs) KV_MUST_CHECK;
 KV_API struct kv_db *kvfs_db(struct kvfs *fs);

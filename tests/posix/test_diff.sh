@@ -7,7 +7,7 @@
 vol=$tmp/volume
 dir=$tmp/m
 make_volume "$vol"
-mount_volume "$vol" "$dir"
+mount_volume "$vol" "$dir" allow_other
 
 # differs WANT ARGUMENTS...: WANT with spaces for tabs.
 differs() {
@@ -79,10 +79,84 @@ differs "A deep" "$dir/same" a b
 # The other way round.
 kvfs diff -b "$dir" b a | tr '\t' ' ' | sed 'y/+-/-+/' | diff - <(echo "$want") || fail "the other way round"
 
+# Renames: of a file, with a change, over another file, of a directory with changes below, there
+# and back, and in chains; a new directory in the place of one that was moved away.
+mkdir -p "$dir/r/tree/sub" "$dir/r/chain" "$dir/r/out" "$dir/r/inner"
+for f in file edited over under tree/f tree/sub/g tree/sub/gone chain/h out/x inner/i; do
+	echo "content of $f" >"$dir/r/$f"
+done
+kvfs snapshot create "$dir" c
+mv "$dir/r/file" "$dir/r/moved"
+mv "$dir/r/edited" "$dir/r/z"
+echo more >>"$dir/r/z"
+mv "$dir/r/over" "$dir/r/under"
+mv "$dir/r/tree" "$dir/r/wood"
+mkdir "$dir/r/tree"
+echo n >"$dir/r/tree/f"
+echo more >>"$dir/r/wood/f"
+rm "$dir/r/wood/sub/gone"
+echo n >"$dir/r/wood/sub/new"
+mv "$dir/r/wood/sub" "$dir/r/chain/sub"
+mv "$dir/r/inner" "$dir/r/tree/inner"
+mv "$dir/r/out" "$dir/outside"
+mv "$dir/r/chain/h" "$dir/r/chain/sub/h"
+renamed="R chain/sub tree/sub
+R chain/sub/h chain/h
++ chain/sub/new
+R moved file
+- out
+- out/x
++ tree
++ tree/f
+R tree/inner inner
+- tree/sub/gone
+R under over
+R wood tree
+M wood/f
+R z edited
+M z"
+differs "$renamed" "$dir/r" c
+kvfs diff "$dir" c | tr '\t' ' ' | grep -qx 'R outside r/out' || fail "a directory moved out"
+kvfs diff "$dir" c | grep -q 'outside/x' && fail "what is below a directory that was moved is told"
+kvfs diff -0 "$dir" c | tr '\0' '\n' | grep -qx 'r/out' || fail "diff -0 of a rename"
+kvfs snapshot create "$dir" d
+differs "$renamed" "$dir/r" c d
+# The other way round each rename is one back.
+[ "$(kvfs diff "$dir/r" d c | grep -c ^R)" = 7 ] || fail "renames the other way round"
+differs "" "$dir" d
+# Names of one file: one more, one less, and a change seen by all.
+mkdir "$dir/l"
+echo a >"$dir/l/a"
+ln "$dir/l/a" "$dir/l/b"
+ln "$dir/l/a" "$dir/l/c"
+kvfs snapshot create "$dir" e
+ln "$dir/l/a" "$dir/l/d"
+rm "$dir/l/c"
+echo more >>"$dir/l/b"
+differs "M a
+M b
+R d c
+M d" "$dir/l" e
+mv "$dir/l" "$dir/links"
+chmod 600 "$dir/links/a"
+differs "R links l
+M links/a
+M links/b
+R links/d l/c
+M links/d" "$dir" e
+mkdir "$dir/attr"
+setfattr -n user.long -v "$(head -c 3000 /dev/zero | tr '\0' x)" "$dir/attr"
+kvfs snapshot create "$dir" f
+setfattr -n user.long -v "$(head -c 3000 /dev/zero | tr '\0' y)" "$dir/attr"
+differs "A attr" "$dir" f
+
 refused_with 1 "no such snapshot" kvfs diff "$dir" none
 refused_with 1 "no such snapshot" kvfs diff "$dir" a none
-refused_with 1 "no such snapshot" kvfs diff "$dir/new" a
-refused_with 2 "give a directory and a snapshot" kvfs diff "$dir"
+refused_with 1 "not there in both" kvfs diff "$dir/new" a
+refused_with 2 "give a volume or directory" kvfs diff "$dir"
 refused_with 2 "too many" kvfs diff "$dir" a b c
+chmod 755 "$tmp" "$dir"
+refused_with 1 "only root" setpriv --reuid 65534 --regid 65534 --clear-groups "$KVFS_BIN/kvfs" diff "$dir" a
 umount_volume "$dir" "$vol"
-refused_with 1 "not mounted" kvfs diff "$vol" a
+# Not mounted it says the same.
+[ "$(kvfs diff -b "$vol" a b | tr '\t' ' ')" = "$want" ] || fail "not mounted"

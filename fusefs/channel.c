@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A conversation is made by its first piece. It has a lock of its own, because an
+ * answer may take long to find; whoever looks for a conversation holds a count of it
+ * meanwhile.
+ */
+#include "fusefs/channel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fusefs/model/channel_format.h"
+#include "fusefs/reply.h"
+#include "kvcore/base/base.h"
+#include "kvcore/base/buf.h"
+#include "kvcore/base/bytes.h"
+
+#define CHANNEL_REQUEST_MAX (64U * 1024) /* bytes of the words */
+#define CHANNEL_WORDS	    8U
+
+struct channel {
+	fuse_ino_t ino;	      /* [const] */
+	struct channel *next; /* [control.mu] */
+	unsigned users;	      /* [control.mu] and one while it is in the list */
+	pthread_mutex_t mu;   /* held while it works */
+	struct kv_buf in;     /* [mu] the request */
+	struct kv_buf out;    /* [mu] the answer, */
+	size_t got;	      /* [mu] of which so much was got */
+	bool running;	      /* [mu] the request was run */
+};
+
+/* ---- life ---- */
+
+static void release(struct control *c, struct channel *ch)
+{
+	bool last;
+
+	pthread_mutex_lock(&c->mu);
+	last = !--ch->users;
+	pthread_mutex_unlock(&c->mu);
+	if (!last)
+		return;
+	kv_buf_free(&ch->in);
+	kv_buf_free(&ch->out);
+	(void)pthread_mutex_destroy(&ch->mu);
+	free(ch);
+}
+
+static struct channel *find_locked(struct control *c, fuse_ino_t ino)
+{
+	struct channel *ch = c->channels;
+
+	while (ch && ch->ino != ino)
+		ch = ch->next;
+	return ch;
+}
+
+/* The conversation of a node, made if there is none, with a count for the caller. */
+static struct channel *use(struct control *c, fuse_ino_t ino)
+{
+	struct channel *fresh = calloc(1, sizeof(*fresh)), *ch;
+
+	if (!fresh)
+		return NULL;
+	if (pthread_mutex_init(&fresh->mu, NULL)) {
+		free(fresh);
+		return NULL;
+	}
+	fresh->ino = ino;
+	fresh->users = 1;
+	pthread_mutex_lock(&c->mu);
+	ch = find_locked(c, ino);
+	if (!ch) {
+		ch = fresh;
+		ch->next = c->channels;
+		c->channels = ch;
+		fresh = NULL;
+	}
+	ch->users++;
+	pthread_mutex_unlock(&c->mu);
+	if (fresh)
+		release(c, fresh);
+	return ch;
+}
+
+void channel_end(struct control *c, fuse_ino_t ino)
+{
+	struct channel **at = &c->channels, *ch;
+
+	pthread_mutex_lock(&c->mu);
+	while (*at && (*at)->ino != ino)
+		at = &(*at)->next;
+	ch = *at;
+	if (ch)
+		*at = ch->next;
+	pthread_mutex_unlock(&c->mu);
+	if (ch)
+		release(c, ch);
+}
+
+void channel_end_all(struct control *c)
+{
+	while (c->channels)
+		channel_end(c, c->channels->ino);
+}
+
+/* ---- diff ---- */
+
+static int put_change(void *ctx, const struct kvfs_change *change)
+{
+	struct le32 lens[2] = {le32_of((uint32_t)change->path.len),
+			       le32_of((uint32_t)change->from.len)};
+	struct kv_buf *out = ctx;
+	int err = buf_append_byte(out, (uint8_t)change->kind);
+
+	if (!err)
+		err = buf_append(out, lens, sizeof(lens));
+	if (!err)
+		err = buf_append_slice(out, change->path);
+	return err ? err : buf_append_slice(out, change->from);
+}
+
+static int run_diff(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	return kvfs_diff(d->fs, words[1], words[2][0] ? words[2] : NULL,
+			 kv_slice_of(words[3], strlen(words[3])), put_change, &ch->out);
+}
+
+/* ---- requests ---- */
+
+static const struct {
+	const char *name;
+	unsigned words; /* its own among them */
+	int (*run)(struct kvfsd *d, struct channel *ch, const char *const *words);
+} requests[] = {
+	{"diff", 4, run_diff},
+};
+
+static int run(struct kvfsd *d, struct channel *ch)
+{
+	const char *words[CHANNEL_WORDS] = {""}, *at = (const char *)ch->in.data;
+	const char *end = at + ch->in.len;
+	unsigned count = 0;
+
+	if (ch->running || !ch->in.len || end[-1])
+		return -EINVAL;
+	ch->running = true;
+	for (; at < end; at += strlen(at) + 1) {
+		if (count == CHANNEL_WORDS)
+			return -EINVAL;
+		words[count++] = at;
+	}
+	for (size_t i = 0; i < KV_ARRAY_COUNT(requests); i++)
+		if (!strcmp(words[0], requests[i].name))
+			return count == requests[i].words ? requests[i].run(d, ch, words) : -EINVAL;
+	return -EOPNOTSUPP;
+}
+
+static int put(struct channel *ch, const struct kvfs_channel *piece)
+{
+	if (ch->running)
+		return -EINVAL;
+	if (ch->in.len + piece->len > CHANNEL_REQUEST_MAX)
+		return -E2BIG;
+	return buf_append(&ch->in, piece->data, piece->len);
+}
+
+static int get(struct channel *ch, struct kvfs_channel *piece)
+{
+	size_t len = min_u64(ch->out.len - ch->got, sizeof(piece->data));
+
+	if (len)
+		memcpy(piece->data, ch->out.data + ch->got, len);
+	ch->got += len;
+	piece->len = (uint32_t)len;
+	return 0;
+}
+
+static int work(struct kvfsd *d, struct channel *ch, struct kvfs_channel *piece)
+{
+	switch (piece->op) {
+	case KVFS_CHANNEL_PUT:
+		return put(ch, piece);
+	case KVFS_CHANNEL_RUN:
+		return run(d, ch);
+	case KVFS_CHANNEL_GET:
+		return get(ch, piece);
+	default:
+		return -EINVAL;
+	}
+}
+
+void channel_request(fuse_req_t req, fuse_ino_t ino, const void *in, size_t len)
+{
+	struct kvfsd *d = op_daemon(req);
+	uid_t uid = fuse_req_ctx(req)->uid;
+	struct kvfs_channel piece;
+	struct channel *ch;
+
+	if (!tree_is_control(ino) || control_kind(ino) != CONTROL_CHANNEL) {
+		fuse_reply_err(req, ENOTTY);
+		return;
+	}
+	if (uid != 0 && uid != geteuid()) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	if (len != sizeof(piece)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	memcpy(&piece, in, sizeof(piece));
+	if (piece.len > sizeof(piece.data)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	if (piece.op == KVFS_CHANNEL_END) {
+		channel_end(&d->control, ino);
+		piece.status = 0;
+	} else {
+		ch = use(&d->control, ino);
+		if (!ch) {
+			fuse_reply_err(req, ENOMEM);
+			return;
+		}
+		pthread_mutex_lock(&ch->mu);
+		piece.status = work(d, ch, &piece);
+		pthread_mutex_unlock(&ch->mu);
+		release(&d->control, ch);
+	}
+	fuse_reply_ioctl(req, 0, &piece,
+			 piece.op == KVFS_CHANNEL_GET
+				 ? offsetof(struct kvfs_channel, data) + piece.len
+				 : offsetof(struct kvfs_channel, data));
+}

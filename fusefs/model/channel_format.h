@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the kvfs command and the daemon of a mount say to each other, and nobody else: an
+ * ioctl(2), since FUSE carries no other request that has arguments and an answer. It
+ * stands here because both are above libkvfs and know nothing of each other.
+ */
+#ifndef KVFS_CHANNEL_FORMAT_H
+#define KVFS_CHANNEL_FORMAT_H
+
+#include <linux/ioctl.h>
+#include <stdint.h>
+
+/*
+ * A conversation with the daemon over the file .kvfs/channel, each lookup of which begins one. A
+ * request is words with a NUL after each, put piece by piece and then run; its answer is got piece
+ * by piece. Root or the daemon's user. What the request itself says is in @status (0 or a negative
+ * code of libkvfs); the ioctl fails only if it could not be asked at all.
+ *
+ *   "diff" OLD NEW BELOW     kvfs_diff(), an empty NEW is now; the answer is changes: kind (1
+ * byte), length of path and of from (le32), path, from
+ */
+enum kvfs_channel_op {
+	KVFS_CHANNEL_PUT, /* @data is the next piece */
+	KVFS_CHANNEL_RUN, /* the request is complete */
+	KVFS_CHANNEL_GET, /* @data becomes the next piece of the answer; @len 0: it has ended */
+	KVFS_CHANNEL_END, /* no more is wanted; what the conversation holds is released */
+};
+#define KVFS_CHANNEL_PIECE 16000U
+struct kvfs_channel {
+	uint32_t op;
+	int32_t status;
+	uint32_t len;
+	uint8_t data[KVFS_CHANNEL_PIECE];
+};
+#define KVFS_IOC_CHANNEL _IOWR('k', 3, struct kvfs_channel)
+
+#endif

@@ -5,9 +5,10 @@
  * which the leader signals when it freezes a memtable and view_install() when a
  * version changed.
  *
- * A failure that can pass (no space, no memory) is remembered in
- * db->background_error, so that writers get it instead of waiting, and tried
- * again; a poisoned log ends the work until the volume is opened again.
+ * A flush that fails (no space, no memory, a table that cannot be written) leaves
+ * everything in the log and in memory. The reason is kept in db->background_error, so that
+ * writers without room get it instead of waiting, and the flush is tried again; a
+ * poisoned log ends the work until the volume is opened again.
  *
  * Pacing (pace.h): writers are slowed down to the measured speed of flush and compaction
  * before they would have to stop.

@@ -60,7 +60,10 @@ int commit_room_rotate(struct kv_db *db)
 	return err;
 }
 
-/* Wait while too many memtables are frozen, or until the oldest is flushed. */
+/*
+ * Wait while too many memtables are frozen, or until the oldest is flushed. While flushing fails,
+ * whatever the reason, commits that need it get that reason instead of waiting: it may last.
+ */
 int commit_room_wait(struct kv_db *db, unsigned limit)
 {
 	struct kv_trace_event e = {.kind = KV_TRACE_STALL,
@@ -72,8 +75,8 @@ int commit_room_wait(struct kv_db *db, unsigned limit)
 	while (!err && db->frozen_count > limit) {
 		if (wal_poisoned(db->wal))
 			err = -KV_E_POISONED;
-		else if (db->background_error == -KV_E_NOSPACE)
-			err = -KV_E_NOSPACE;
+		else
+			err = db->background_error; /* no flush to be expected soon */
 		if (err)
 			break;
 		if (!waited)

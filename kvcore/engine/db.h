@@ -114,7 +114,7 @@ struct kv_db {
 	struct frozen frozen[VIEW_FROZEN_MAX];	 /* [mu] oldest first */
 	unsigned frozen_count;			 /* [mu] */
 	bool closing;				 /* [mu] */
-	int background_error;			 /* [mu] first failure of a flush or compaction */
+	int background_error;			 /* [mu] why the last flush failed; 0: it did not */
 
 	_Atomic unsigned compactions_running;
 	uint64_t table_bytes;		/* [const] of tables written; 0: the default; for tests */

@@ -68,7 +68,8 @@ enum sim_op {
 	SIM_OP_SYNC,
 	SIM_OP_GROW,
 	SIM_OP_OPEN,
-	SIM_OP_CHANGE, /* any of write, sync, grow, shrink, discard */
+	SIM_OP_CHANGE,	     /* any of write, sync, grow, shrink, discard */
+	SIM_OP_WRITE_DIRECT, /* a write past the host's cache: of tables */
 	SIM_OP_COUNT
 };
 

@@ -118,6 +118,8 @@ static int sim_write(struct os_volume *v, uint64_t off, const void *buf, size_t 
 	os_mutex_lock(&e->mu);
 	was_off = e->power_off;
 	verdict = judge(h, SIM_OP_WRITE, true, &err);
+	if (verdict == DO_IT && (flags & OS_IO_DIRECT))
+		verdict = sim_volume_strike(e, SIM_OP_WRITE_DIRECT, &err);
 	if (verdict == FAIL_IT && !dead(h, was_off) && off <= h->disk->size &&
 	    len <= h->disk->size - off)
 		sim_disk_write_torn(h->disk, off, buf, len, &e->rng);

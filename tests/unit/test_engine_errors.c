@@ -187,6 +187,77 @@ START_TEST(test_put_on_a_full_volume)
 }
 END_TEST
 
+/* Put until it fails or all is written. @done: puts that succeeded. */
+static int put_until_error(unsigned *done)
+{
+	char key[16];
+	int err = 0;
+
+	for (; !err && *done < 20000; *done += !err) {
+		snprintf(key, sizeof(key), "f%06u", *done);
+		err = kv_put(db, 1, test_str(key), test_str(key), 0);
+	}
+	return err;
+}
+
+static void check_put_until(unsigned done)
+{
+	struct kv_buf value = {0};
+	char key[16];
+
+	for (unsigned i = 0; i < done; i++) {
+		snprintf(key, sizeof(key), "f%06u", i);
+		ck_assert_int_eq(kv_get(db, 1, test_str(key), &value), 0);
+		ck_assert_mem_eq(value.data, key, value.len);
+	}
+	kv_buf_free(&value);
+}
+
+START_TEST(test_put_while_tables_cannot_be_written)
+{
+	static const int reasons[] = {-EIO, -EROFS, -ENOMEM};
+	unsigned done = 0;
+
+	ck_assert_int_eq(kv_close(db), 0);
+	for (unsigned i = 0; i < KV_ARRAY_COUNT(reasons); i++) {
+		done = 0;
+		ck_assert_int_eq(
+			open_with("volume", (struct kv_options){.memtable_bytes = 64U << 10}), 0);
+		sim_env_fail(sim, SIM_OP_WRITE_DIRECT, 1, true, reasons[i]);
+		ck_assert_int_eq(put_until_error(&done), reasons[i]);
+		/* What was acknowledged is there, now and after a power loss; reads go on. */
+		check_put_until(done);
+		ck_assert_int_eq(kv_sync(db), 0);
+		ck_assert_int_eq(kv_flush(db), reasons[i]);
+		sim_env_crash(sim, SIM_CRASH_MIX);
+		(void)!kv_close(db);
+		ck_assert_int_eq(
+			open_with("volume", (struct kv_options){.memtable_bytes = 64U << 10}), 0);
+		check_put_until(done);
+		ck_assert_int_eq(kv_close(db), 0);
+	}
+}
+END_TEST
+
+START_TEST(test_put_goes_on_when_tables_can_be_written_again)
+{
+	unsigned done = 0;
+	int err;
+
+	ck_assert_int_eq(kv_close(db), 0);
+	ck_assert_int_eq(open_with("volume", (struct kv_options){.memtable_bytes = 64U << 10}), 0);
+	sim_env_fail(sim, SIM_OP_WRITE_DIRECT, 1, true, -EIO);
+	ck_assert_int_eq(put_until_error(&done), -EIO);
+	sim_env_heal(sim);
+	do { /* until the flush was tried again */
+		err = put_until_error(&done);
+	} while (err == -EIO);
+	ck_assert_int_eq(err, 0);
+	check_put_until(20000);
+	ck_assert_int_eq(kv_close(db), 0);
+}
+END_TEST
+
 START_TEST(test_batch)
 {
 	const struct kv_slice huge = kv_slice_of("never read", (size_t)KV_VALUE_MAX + 1);
@@ -303,6 +374,8 @@ int main(void)
 		test_damage_is_never_data,
 		test_put_and_delete,
 		test_put_on_a_full_volume,
+		test_put_while_tables_cannot_be_written,
+		test_put_goes_on_when_tables_can_be_written_again,
 		test_batch,
 		test_iterators,
 		test_snapshots,

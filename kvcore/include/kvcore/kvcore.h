@@ -13,7 +13,8 @@
  * -KV_E_CORRUPT, -KV_E_CHECKSUM (damage on disk), -ENOMEM, the -errno of a
  * failed read. Any writing function may also return -KV_E_READONLY,
  * -KV_E_POISONED (a write of the log or manifest failed earlier),
- * -KV_E_NOSPACE.
+ * -KV_E_NOSPACE, and, when memory for unflushed commits is used up and tables cannot be
+ * written, the -errno of that: nothing happened, and it works again as soon as they can.
  */
 #ifndef KVCORE_KVCORE_H
 #define KVCORE_KVCORE_H

@@ -10,8 +10,10 @@
  *   queue_and_wait() -> lead() -> commit_room_make() -> write_group() -> apply_group() -> publish
  *
  * Each thread encodes its own commit, and applies it if it is large and the leader is
- * another thread. A follower sleeps on a condition of its own, so a group's end
- * wakes those that it committed and the next leader.
+ * another thread. A follower waits on a latch of its own, so a group's end
+ * wakes those that it committed and nobody else. It looks at the latch for about as long as
+ * a group takes before it sleeps, and the leader goes on with a few more groups while
+ * commits wait: both save changes of threads, which cost as much as a commit.
  *
  * A transaction too large for the log commits as tables (ingest.c): it leads, without a group,
  * from commit_pause() to commit_resume().
@@ -36,6 +38,8 @@
 #define GROUP_BYTES_MAX (4U * 1024 * 1024)
 #define SHARE_OPS	64U /* a thread woken to apply fewer than this loses time */
 #define OP_OVERHEAD	8U  /* bytes of an encoded operation beside key and value, about */
+#define LEAD_GROUPS	4U  /* that one thread commits before another leads */
+#define FOLLOWER_SPINS	200U
 
 int commit_queue_new(kv_seq last_seq, struct commit_queue **out)
 {
@@ -137,48 +141,53 @@ static bool worth_sharing(const struct request *r)
 
 /*
  * Leave large requests of a group to their own threads, which insert at once. Range
- * deletes stay with the leader: they go into a memtable one after another. A waiting
- * request that is not asleep is on its way to here and is not waited for.
+ * deletes stay with the leader: they go into a memtable one after another. Returns whether
+ * there was any.
  */
-static void share(struct commit_queue *q, struct request *group)
+static bool share(struct commit_queue *q, struct request *group, const struct request *own)
 {
-	if (!group->next)
-		return;
-	os_mutex_lock(&q->mu);
+	bool any = false;
+
 	for (struct request *r = group; r; r = r->next) {
-		r->shared = r->asleep && worth_sharing(r);
+		r->shared = r != own && worth_sharing(r);
+		any = any || r->shared;
+	}
+	if (!any)
+		return false;
+	os_mutex_lock(&q->mu);
+	for (struct request *r = group; r; r = r->next)
+		q->applying += r->shared;
+	os_mutex_unlock(&q->mu);
+	for (struct request *r = group; r; r = r->next) {
 		if (!r->shared)
 			continue;
-		r->to_apply = true;
-		q->applying++;
-		os_cond_signal(&r->woken);
+		r->turn = TURN_APPLY;
+		os_latch_open(&r->woken);
 	}
-	os_mutex_unlock(&q->mu);
+	return true;
 }
 
 /* A follower's part. */
-static void apply_own(struct kv_db *db, struct request *mine) KV_NO_THREAD_ANALYSIS
+static void apply_own(struct kv_db *db, struct request *mine)
 {
 	struct commit_queue *q = db->commits;
 
-	os_mutex_unlock(&q->mu);
+	os_latch_shut(&mine->woken); /* the leader opens it again only after what comes now */
 	mine->result = apply_request(commit_active(db), mine);
 	os_mutex_lock(&q->mu);
-	mine->to_apply = false;
 	if (--q->applying == 0)
 		os_cond_signal(&q->applied);
+	os_mutex_unlock(&q->mu);
 }
 
-static int apply_group(struct kv_db *db, struct request *group)
+static int apply_group(struct kv_db *db, struct request *group, const struct request *own)
 {
 	struct commit_queue *q = db->commits;
 	struct memtable *m = commit_active(db);
-	bool shared = false;
+	bool shared = group->next && share(q, group, own);
 	int err = 0;
 
-	share(q, group);
 	for (struct request *r = group; r; r = r->next) {
-		shared = shared || r->shared;
 		if (!err && !r->shared)
 			err = apply_request(m, r);
 	}
@@ -225,7 +234,7 @@ static struct request *admit(struct kv_db *db, struct request *group)
 	return kept;
 }
 
-static void run_group(struct kv_db *db, struct request *group)
+static void run_group(struct kv_db *db, struct request *group, const struct request *own)
 {
 	uint64_t end = 0;
 	int err;
@@ -233,7 +242,7 @@ static void run_group(struct kv_db *db, struct request *group)
 	err = commit_room_make(db);
 	if (!err)
 		err = write_group(db, group, &end);
-	if (!err && apply_group(db, group)) {
+	if (!err && apply_group(db, group, own)) {
 		wal_poison(db->wal, -ENOMEM);
 		logmsg(db->log, KV_LOG_ERROR, "commit: out of memory after logging seq=%llu",
 		       (unsigned long long)db->commits->last_seq);
@@ -275,80 +284,87 @@ static uint64_t group_max(const struct kv_db *db)
 	return min_u64(GROUP_BYTES_MAX, wal_payload_max(db->wal) / 2);
 }
 
-/* Lead one group, which contains what has waited longest. */
-KV_NO_THREAD_ANALYSIS static void lead(struct kv_db *db) /* with q->mu held */
+/* Commit one group, @own perhaps among it. With q->mu held, which is let go meanwhile. */
+KV_NO_THREAD_ANALYSIS static void lead_group(struct kv_db *db, struct request *own)
 {
 	struct commit_queue *q = db->commits;
 	struct request *all[GROUP_COUNT_MAX];
 	unsigned count = 0;
 	struct request *group;
 
-	q->leading = true;
 	group = take_group(q, group_max(db));
 	os_mutex_unlock(&q->mu);
 	for (struct request *r = group; r; r = r->next)
 		all[count++] = r;
 	group = admit(db, group);
 	if (group)
-		run_group(db, group);
-	os_mutex_lock(&q->mu);
+		run_group(db, group, own);
+	/* Their memory belongs to threads that may go as soon as they are told. */
 	for (unsigned i = 0; i < count; i++) {
-		all[i]->done = true;
-		if (all[i]->asleep)
-			os_cond_signal(&all[i]->woken);
+		all[i]->turn = TURN_DONE;
+		if (all[i] != own)
+			os_latch_open(&all[i]->woken);
 	}
-	q->leading = false;
-}
-
-/* Nobody leads any more: wake who does next, and nobody else. */
-static void hand_over(struct commit_queue *q) KV_REQUIRES(q->mu)
-{
-	if (q->head && q->head->asleep)
-		os_cond_signal(&q->head->woken);
-	os_cond_broadcast(&q->done);
-}
-
-/* With q->mu held: sleep until woken. Without a condition to sleep on, wait for any change. */
-KV_NO_THREAD_ANALYSIS static void sleep_on(struct kv_db *db, struct request *mine)
-{
-	struct commit_queue *q = db->commits;
-
-	if (os_cond_init(&mine->woken)) {
-		os_cond_timedwait(&q->done, &q->mu, 1);
-		return;
-	}
-	mine->asleep = true;
-	while (!mine->done && q->leading) {
-		if (mine->to_apply)
-			apply_own(db, mine);
-		else
-			os_cond_wait(&mine->woken, &q->mu);
-	}
-	mine->asleep = false;
-	os_cond_fini(&mine->woken);
+	os_mutex_lock(&q->mu);
 }
 
 /*
- * Wait until somebody has committed @mine, leading whenever nobody does. The
- * requests' memory belongs to threads that may go as soon as done is set, so a
- * group is remembered in an array and touched only before that.
+ * Leading ends: let somebody lead who wants to without a commit, or the oldest request. Returns
+ * the one to be told, without the mutex.
  */
-static void queue_and_wait(struct kv_db *db, struct request *mine)
+static struct request *hand_over(struct commit_queue *q) KV_REQUIRES(q->mu)
+{
+	q->leading = false;
+	if (q->takers) {
+		os_cond_signal(&q->done);
+		return NULL;
+	}
+	if (!q->head)
+		return NULL;
+	q->leading = true;
+	q->head->turn = TURN_LEAD;
+	return q->head;
+}
+
+/* Lead, with q->mu held, which is let go: @own and, for a while, whatever waits behind it. */
+KV_NO_THREAD_ANALYSIS static void lead(struct kv_db *db, struct request *own)
+{
+	struct commit_queue *q = db->commits;
+	struct request *next;
+
+	for (unsigned i = 0; i < LEAD_GROUPS && q->head && !q->takers; i++)
+		lead_group(db, own);
+	while (own->turn != TURN_DONE)
+		lead_group(db, own);
+	next = hand_over(q);
+	os_mutex_unlock(&q->mu);
+	if (next)
+		os_latch_open(&next->woken);
+}
+
+/* Commit @mine: lead if nobody does, else wait until somebody has done it or it is to lead. */
+KV_NO_THREAD_ANALYSIS static void queue_and_wait(struct kv_db *db, struct request *mine)
 {
 	struct commit_queue *q = db->commits;
 
 	os_mutex_lock(&q->mu);
 	*q->tail = mine;
 	q->tail = &mine->next;
-	while (!mine->done) {
-		if (q->leading) {
-			sleep_on(db, mine);
-			continue;
-		}
-		lead(db);
-		hand_over(q);
+	if (!q->leading && !q->takers) {
+		q->leading = true;
+		lead(db, mine);
+		return;
 	}
 	os_mutex_unlock(&q->mu);
+	os_latch_wait(&mine->woken, FOLLOWER_SPINS);
+	while (mine->turn == TURN_APPLY) {
+		apply_own(db, mine);
+		os_latch_wait(&mine->woken, FOLLOWER_SPINS);
+	}
+	if (mine->turn == TURN_DONE)
+		return;
+	os_mutex_lock(&q->mu);
+	lead(db, mine);
 }
 
 static int encode_op(void *ctx, enum entry_kind kind, struct kv_slice key, struct kv_slice value)
@@ -414,18 +430,23 @@ int commit_sync(struct kv_db *db, uint64_t lsn)
 static void take_lead(struct commit_queue *q)
 {
 	os_mutex_lock(&q->mu);
+	q->takers++;
 	while (q->leading)
 		os_cond_wait(&q->done, &q->mu);
+	q->takers--;
 	q->leading = true;
 	os_mutex_unlock(&q->mu);
 }
 
 static void give_lead(struct commit_queue *q)
 {
+	struct request *next;
+
 	os_mutex_lock(&q->mu);
-	q->leading = false;
-	hand_over(q);
+	next = hand_over(q);
 	os_mutex_unlock(&q->mu);
+	if (next)
+		os_latch_open(&next->woken);
 }
 
 int commit_rotate(struct kv_db *db)

@@ -12,6 +12,14 @@
 #define FROZEN_LIMIT	2U
 #define GROUP_COUNT_MAX 256U
 
+/* What a thread that waits for its commit is woken for. */
+enum turn {
+	TURN_NONE,
+	TURN_APPLY, /* to put its own writes into the memtable, and wait again */
+	TURN_LEAD,
+	TURN_DONE,
+};
+
 struct request {
 	struct request *next;
 	struct writeset *writes;    /* NULL: one operation */
@@ -19,11 +27,9 @@ struct request {
 	uint64_t op_count;
 	struct kv_buf ops; /* encoded */
 	unsigned flags;
-	bool asleep;	      /* [mu] on woken, which exists then */
-	struct os_cond woken; /* it is done, or its turn to lead has come */
-	bool done;	      /* [mu] */
-	bool shared;	      /* [leader] its own thread applies it */
-	bool to_apply;	      /* [mu] and has not done so yet */
+	enum turn turn;	       /* [leader] set before the latch is opened */
+	struct os_latch woken; /* not of the leader's own request */
+	bool shared;	       /* [leader] its own thread applies it */
 	int result;
 	kv_seq seq;
 	uint64_t end;
@@ -32,9 +38,10 @@ struct request {
 struct commit_queue {
 	struct os_mutex mu;    /* OS_RANK_COMMIT */
 	struct os_cond done;   /* nobody leads; for those who lead without a commit */
+	unsigned takers;       /* [mu] how many of these wait: they come before requests */
 	struct request *head;  /* [mu] oldest first */
 	struct request **tail; /* [mu] */
-	bool leading;	       /* [mu] somebody leads */
+	bool leading;	       /* [mu] somebody leads, or was told to */
 	unsigned applying;     /* [mu] followers that are yet to apply their own */
 	struct os_cond applied;
 	kv_seq last_seq; /* [leader] */

@@ -3,15 +3,18 @@
  * Threads and locks over pthreads. Locking cannot fail for a correct caller, so
  * what pthreads reports is asserted. Read-write locks prefer writers: readers
  * of the memtable come without pause and would starve a commit. The ranks held
- * are the thread's own and the reason for a thread-local variable.
+ * are the thread's own and the reason for a thread-local variable. Latches are futexes: who is
+ * woken by one takes no mutex on its way, as it would from a condition.
  */
 #include "kvcore/os/os_thread.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +23,7 @@
 #define OS_THREAD_NAME_MAX 15U
 #define OS_WAIT_MAX_MS	   (1000ULL * 3600 * 24 * 365)
 #define OS_RELAX_TURNS	   64U /* about a microsecond */
+#define NS_PER_S	   1000000000ULL
 
 #ifndef NDEBUG
 #define OS_HELD_MAX 32U
@@ -58,6 +62,13 @@ static inline void os_rank_release(int rank)
 	(void)rank;
 }
 #endif
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#endif
+}
 
 int os_mutex_init(struct os_mutex *mu, enum os_rank rank)
 {
@@ -194,6 +205,78 @@ void os_cond_broadcast(struct os_cond *cv)
 	KV_ASSERT(!pthread_cond_broadcast(&cv->c));
 }
 
+/* ---- latches ---------------------------------------------------------------- */
+
+enum { LATCH_SHUT, LATCH_SLEPT_ON, LATCH_OPEN };
+
+void os_latch_shut(struct os_latch *l)
+{
+	atomic_store_explicit(&l->state, LATCH_SHUT, memory_order_relaxed);
+}
+
+static bool latch_is_open(struct os_latch *l)
+{
+	/* Acquire pairs with the release in os_latch_open(). */
+	return atomic_load_explicit(&l->state, memory_order_acquire) == LATCH_OPEN;
+}
+
+/*
+ * The address may be another thread's memory when the kernel is told to wake its sleeper: then
+ * that one wakes for nothing, for which all who sleep on a futex are prepared.
+ */
+void os_latch_open(struct os_latch *l)
+{
+	if (atomic_exchange_explicit(&l->state, LATCH_OPEN, memory_order_acq_rel) == LATCH_SLEPT_ON)
+		(void)syscall(SYS_futex, &l->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* Say that it is slept on. Returns whether it was opened before. */
+static bool latch_announce(struct os_latch *l)
+{
+	uint32_t shut = LATCH_SHUT;
+
+	return !atomic_compare_exchange_strong_explicit(&l->state, &shut, LATCH_SLEPT_ON,
+							memory_order_acquire,
+							memory_order_acquire) &&
+	       shut == LATCH_OPEN;
+}
+
+/* Whatever ends the sleep, the caller looks at the latch. */
+static void latch_sleep(struct os_latch *l, const struct timespec *until)
+{
+	(void)syscall(SYS_futex, &l->state, FUTEX_WAIT_BITSET_PRIVATE, LATCH_SLEPT_ON, until, NULL,
+		      FUTEX_BITSET_MATCH_ANY);
+}
+
+void os_latch_wait(struct os_latch *l, unsigned spins)
+{
+	for (; spins && !latch_is_open(l); spins--)
+		relax();
+	if (latch_announce(l))
+		return;
+	while (!latch_is_open(l))
+		latch_sleep(l, NULL);
+}
+
+bool os_latch_wait_until(struct os_latch *l, uint64_t deadline_ns)
+{
+	const struct timespec until = {(time_t)(deadline_ns / NS_PER_S),
+				       (long)(deadline_ns % NS_PER_S)};
+	struct timespec now;
+
+	if (latch_announce(l))
+		return true;
+	while (!latch_is_open(l)) {
+		KV_ASSERT(!clock_gettime(CLOCK_MONOTONIC, &now));
+		if ((uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec >= deadline_ns)
+			return latch_is_open(l);
+		latch_sleep(l, &until);
+	}
+	return true;
+}
+
+/* ---- threads ---------------------------------------------------------------- */
+
 struct os_thread_start_args {
 	void (*run)(void *arg);
 	void *arg;
@@ -263,11 +346,8 @@ unsigned os_thread_hint(void)
 
 void os_thread_relax(unsigned *turns)
 {
-	if ((*turns)++ < OS_RELAX_TURNS) {
-#if defined(__x86_64__) || defined(__i386__)
-		__builtin_ia32_pause();
-#endif
-		return;
-	}
-	sched_yield();
+	if ((*turns)++ < OS_RELAX_TURNS)
+		relax();
+	else
+		sched_yield();
 }

@@ -11,6 +11,7 @@
 #define KVCORE_OS_OS_THREAD_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -90,6 +91,23 @@ void os_cond_wait(struct os_cond *cv, struct os_mutex *mu) KV_REQUIRES(*mu);
 bool os_cond_timedwait(struct os_cond *cv, struct os_mutex *mu, uint64_t ms) KV_REQUIRES(*mu);
 void os_cond_signal(struct os_cond *cv);
 void os_cond_broadcast(struct os_cond *cv);
+
+/*
+ * An event for one thread to wait for: no mutex, nothing to release. All zero is shut. Opening it
+ * is the last that the opener does with it: the waiter may free it at once. What was stored
+ * before the opening is seen after the wait.
+ */
+struct os_latch {
+	_Atomic uint32_t state;
+};
+
+/* Make an open latch shut again; by its waiter, while nobody else can open it. */
+void os_latch_shut(struct os_latch *l);
+void os_latch_open(struct os_latch *l);
+/* Pauses the processor up to @spins times before it sleeps. */
+void os_latch_wait(struct os_latch *l, unsigned spins);
+/* Returns false when the monotonic clock has reached @deadline_ns and the latch is not open. */
+bool os_latch_wait_until(struct os_latch *l, uint64_t deadline_ns);
 
 struct os_thread {
 	pthread_t t;

@@ -16,7 +16,6 @@
 #include "kvcore/wal/wal.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,13 +28,32 @@
 
 /* A frame buffer larger than this is not kept for the next frame. */
 #define IMAGE_KEEP (4U * 1024 * 1024)
+/* Before a flush, its leader waits for others: for such a part of its time, and at most so long. */
+#define GATHER_PART	    2U
+#define GATHER_MAX_NS	    4000000U
+#define GATHER_FLUSH_MIN_NS 50000U /* sleeping is not exact enough for shorter ones */
+#define GATHER_SKIP_MAX	    64U
 
-/* A thread that waits for a flush, on a condition of its own. */
+/* A thread that waits for a flush. Its memory may go as soon as the latch is open. */
 struct sync_waiter {
 	struct sync_waiter *next;
 	uint64_t lsn;
-	struct os_cond cv;
-	bool woken;
+	bool leads; /* it is to flush next */
+	struct os_latch woken;
+};
+
+/*
+ * When a flush ends, those whom it released will soon be back with their next commits. A flush
+ * begun at once would miss them, and they would wait for all of it: of N threads that
+ * commit in a loop, one and N - 1 would take turns. So a leader waits for as many as there were,
+ * for a part of the time that a flush takes; where that does not pay, it is left out for a while.
+ */
+struct gathering {
+	struct os_latch *full;	/* of the leader that waits; NULL: none does */
+	unsigned expected;	/* threads, the leader among them */
+	uint64_t flush_ns;	/* how long a flush takes, smoothed */
+	uint64_t flushed_ns;	/* when the last one ended */
+	unsigned skip, skipped; /* flushes not to wait before, and how many of them there were */
 };
 
 struct wal {
@@ -52,7 +70,9 @@ struct wal {
 	struct os_mutex sync_mu;
 	struct sync_waiter *waiters; /* [sync_mu] oldest first */
 	struct sync_waiter **last;   /* [sync_mu] */
-	bool flushing;		     /* [sync_mu] a leader is in fdatasync */
+	unsigned waiter_count;	     /* [sync_mu] */
+	bool flushing;		     /* [sync_mu] there is a leader: in fdatasync or on its way */
+	struct gathering gathering;  /* [sync_mu] */
 	uint64_t syncs;		     /* [sync_mu] */
 	/*
 	 * Changed under sync_mu only. Read without it by wal_append(): a stale value is a
@@ -114,47 +134,73 @@ void wal_free(struct wal *w)
 /* ---- waiters for a flush ------------------------------------------------ */
 
 /*
- * Wake those whose frames are durable, all if that can never be, and if no flush is in
- * flight the first of the others, which begins the next. Nobody is woken in vain.
+ * Take out of the list whom to wake: those whose frames are durable, all if that can never be,
+ * and if nobody leads the first of the others, in front, who is the next leader.
  */
-static void wake_waiters(struct wal *w) KV_REQUIRES(w->sync_mu)
+static struct sync_waiter *take_ready(struct wal *w) KV_REQUIRES(w->sync_mu)
 {
 	uint64_t durable = atomic_load(&w->durable);
 	bool all = atomic_load(&w->poison) != 0;
-	bool leader = w->flushing;
 	struct sync_waiter **link = &w->waiters;
+	struct sync_waiter *leader = NULL;
+	struct sync_waiter *ready = NULL;
+	struct sync_waiter **end = &ready;
 	struct sync_waiter *s;
 
 	while ((s = *link)) {
-		if (!all && s->lsn > durable && leader) {
+		bool done = all || s->lsn <= durable;
+
+		if (!done && w->flushing) {
 			link = &s->next;
 			continue;
 		}
-		leader = leader || s->lsn > durable;
 		*link = s->next;
-		s->woken = true;
-		os_cond_signal(&s->cv);
+		w->waiter_count--;
+		s->next = NULL;
+		if (done) {
+			*end = s;
+			end = &s->next;
+		} else {
+			s->leads = true;
+			w->flushing = true;
+			leader = s;
+		}
 	}
 	w->last = link;
+	if (!leader)
+		return ready;
+	leader->next = ready;
+	return leader;
 }
 
-/* Sleep until wake_waiters() chose this thread; without a condition to sleep on, look again. */
-static void wait_for_flush(struct wal *w, uint64_t lsn) KV_REQUIRES(w->sync_mu)
+/* Without the mutex: they may go on at once. */
+static void wake_all(struct sync_waiter *ready)
+{
+	while (ready) {
+		struct sync_waiter *next = ready->next;
+
+		os_latch_open(&ready->woken);
+		ready = next;
+	}
+}
+
+/* Sleep until take_ready() chose this thread. Returns whether it is to lead. */
+static bool wait_for_flush(struct wal *w, uint64_t lsn) KV_REQUIRES(w->sync_mu)
 {
 	struct sync_waiter me = {.lsn = lsn};
-	unsigned turns = UINT_MAX;
+	struct gathering *g = &w->gathering;
 
-	if (os_cond_init(&me.cv)) {
-		os_mutex_unlock(&w->sync_mu);
-		os_thread_relax(&turns);
-		os_mutex_lock(&w->sync_mu);
-		return;
-	}
 	*w->last = &me;
 	w->last = &me.next;
-	while (!me.woken)
-		os_cond_wait(&me.cv, &w->sync_mu);
-	os_cond_fini(&me.cv);
+	w->waiter_count++;
+	if (g->full && w->waiter_count + 1 >= g->expected) {
+		os_latch_open(g->full);
+		g->full = NULL;
+	}
+	os_mutex_unlock(&w->sync_mu);
+	os_latch_wait(&me.woken, 0);
+	os_mutex_lock(&w->sync_mu);
+	return me.leads;
 }
 
 /* ---- poison ------------------------------------------------------------- */
@@ -170,11 +216,14 @@ static void poison_locked(struct wal *w, int err) KV_REQUIRES(w->sync_mu)
 
 void wal_poison(struct wal *w, int err)
 {
+	struct sync_waiter *ready;
+
 	KV_ASSERT(err != 0);
 	os_mutex_lock(&w->sync_mu);
 	poison_locked(w, err);
-	wake_waiters(w);
+	ready = take_ready(w);
 	os_mutex_unlock(&w->sync_mu);
+	wake_all(ready);
 }
 
 int wal_poisoned(struct wal *w)
@@ -307,40 +356,103 @@ static int flush(struct wal *w, uint64_t *end)
 	return os_volume_sync(w->options.volume);
 }
 
+/* Is it worth waiting for the threads that the last flush released? */
+static bool may_gather(struct wal *w, uint64_t now) KV_REQUIRES(w->sync_mu)
+{
+	struct gathering *g = &w->gathering;
+
+	if (w->waiter_count + 1 >= g->expected || g->flush_ns < GATHER_FLUSH_MIN_NS ||
+	    now - g->flushed_ns > g->flush_ns)
+		return false;
+	if (g->skipped < g->skip) {
+		g->skipped++;
+		return false;
+	}
+	return true;
+}
+
+/* The leader, before its flush. */
+static void gather(struct wal *w) KV_REQUIRES(w->sync_mu)
+{
+	struct gathering *g = &w->gathering;
+	struct os_latch full = {0};
+	uint64_t now = os_monotonic_ns(os_env_host()); /* the clock of latches */
+	bool in_time;
+
+	if (!may_gather(w, now))
+		return;
+	g->full = &full;
+	os_mutex_unlock(&w->sync_mu);
+	in_time =
+		os_latch_wait_until(&full, now + min_u64(g->flush_ns / GATHER_PART, GATHER_MAX_NS));
+	os_mutex_lock(&w->sync_mu);
+	g->full = NULL;
+	g->skip = in_time ? 0 : (unsigned)min_u64(2 * g->skip + 1, GATHER_SKIP_MAX);
+	g->skipped = 0;
+}
+
+static void note_flush(struct wal *w, uint64_t began_ns) KV_REQUIRES(w->sync_mu)
+{
+	struct gathering *g = &w->gathering;
+	uint64_t ns;
+
+	g->flushed_ns = os_monotonic_ns(os_env_host());
+	ns = g->flushed_ns - began_ns;
+	g->flush_ns = g->flush_ns ? g->flush_ns - g->flush_ns / 8 + ns / 8 : ns;
+	g->expected = w->waiter_count + 1;
+}
+
+/* The leader's flush, for all frames written so far. Lets go sync_mu. */
+static int lead(struct wal *w, uint64_t lsn) KV_RELEASE(w->sync_mu)
+{
+	struct sync_waiter *ready;
+	uint64_t began;
+	uint64_t end;
+	int err;
+
+	gather(w);
+	os_mutex_unlock(&w->sync_mu);
+	began = os_monotonic_ns(os_env_host());
+	err = flush(w, &end);
+	os_mutex_lock(&w->sync_mu);
+	w->syncs++;
+	if (err) {
+		poison_locked(w, err);
+	} else {
+		KV_ASSERT(end >= lsn); /* else the caller waits for what is not written */
+		atomic_store(&w->durable, max_u64(end, atomic_load(&w->durable)));
+	}
+	note_flush(w, began);
+	w->flushing = false;
+	ready = take_ready(w);
+	os_mutex_unlock(&w->sync_mu);
+	wake_all(ready);
+	return err ? -KV_E_POISONED : 0;
+}
+
 /*
  * Of the waiters of a flush in flight, those that it covers wake when it ends, and the first
  * of the others, which becomes the next leader, for everything written meanwhile.
  */
-int wal_sync(struct wal *w, uint64_t lsn)
+KV_NO_THREAD_ANALYSIS int wal_sync(struct wal *w, uint64_t lsn)
 {
-	uint64_t end;
+	bool leads = false;
 	int err = 0;
 
 	if (wal_poisoned(w))
 		return -KV_E_POISONED;
 	os_mutex_lock(&w->sync_mu);
-	while (atomic_load(&w->durable) < lsn) {
+	while (!err && atomic_load(&w->durable) < lsn) {
 		if (wal_poisoned(w)) {
 			err = -KV_E_POISONED;
-			break;
-		}
-		if (w->flushing) {
-			wait_for_flush(w, lsn);
-			continue;
-		}
-		w->flushing = true;
-		os_mutex_unlock(&w->sync_mu);
-		err = flush(w, &end);
-		os_mutex_lock(&w->sync_mu);
-		w->flushing = false;
-		w->syncs++;
-		if (err) {
-			poison_locked(w, err);
+			if (leads) /* poisoned meanwhile, which woke all others */
+				w->flushing = false;
+		} else if (w->flushing && !leads) {
+			leads = wait_for_flush(w, lsn);
 		} else {
-			KV_ASSERT(end >= lsn); /* else the caller waits for what is not written */
-			atomic_store(&w->durable, max_u64(end, atomic_load(&w->durable)));
+			w->flushing = true;
+			return lead(w, lsn);
 		}
-		wake_waiters(w);
 	}
 	os_mutex_unlock(&w->sync_mu);
 	return err;

@@ -6,8 +6,9 @@
  * Writer. wal_append() writes one frame into the host's page cache, so that it
  * survives the death of this process. wal_sync() makes frames durable; callers
  * share a flush: whoever finds none in flight starts one for all frames written
- * so far, the others wait for it or the next. Appends go on meanwhile, into
- * blocks that the flush does not cover.
+ * so far, the others wait for it or the next. While several threads commit in a loop, it
+ * waits a little for those that the last flush released, so that all share the next one.
+ * Appends go on meanwhile, into blocks that the flush does not cover.
  *
  * Errors. A failed write or sync is final: the object is poisoned, remembers
  * the first error, and every later append or sync returns -KV_E_POISONED.

@@ -194,6 +194,84 @@ START_TEST(test_an_endless_timed_wait_is_woken_by_a_signal)
 }
 END_TEST
 
+/* ---- latches ---- */
+
+#define PASSES 20000
+
+struct ball {
+	struct os_latch *_Atomic there; /* where the other thread waits; its stack */
+	unsigned count;			/* handed over with the latch */
+};
+
+/* Wait for the ball on a latch of this stack frame, which is gone right afterwards. */
+static void catch_ball(struct ball *b, unsigned spins)
+{
+	struct os_latch mine = {0};
+
+	atomic_store(&b->there, &mine);
+	os_latch_wait(&mine, spins);
+}
+
+static void throw_ball(struct ball *b)
+{
+	struct os_latch *l;
+	unsigned turns = 0;
+
+	while (!(l = atomic_exchange(&b->there, NULL)))
+		os_thread_relax(&turns);
+	b->count++;
+	os_latch_open(l);
+}
+
+static void catch_all(void *arg)
+{
+	struct ball *b = arg;
+
+	for (unsigned i = 0; i < PASSES; i++) {
+		catch_ball(b, i % 3 ? 100 : 0);
+		ck_assert_uint_eq(b->count, i + 1);
+	}
+}
+
+START_TEST(test_a_latch_wakes_its_waiter_and_is_touched_no_more)
+{
+	struct ball b = {NULL, 0};
+	struct os_thread t;
+
+	ck_assert_int_eq(os_thread_start(&t, "catcher", catch_all, &b), 0);
+	for (unsigned i = 0; i < PASSES; i++)
+		throw_ball(&b);
+	os_thread_join(&t);
+	ck_assert_uint_eq(b.count, PASSES);
+}
+END_TEST
+
+static void open_late(void *arg)
+{
+	const struct timespec pause = {0, 20000000};
+
+	nanosleep(&pause, NULL);
+	os_latch_open(arg);
+}
+
+START_TEST(test_a_timed_wait_for_a_latch_ends_at_its_deadline_or_when_it_opens)
+{
+	struct os_latch l = {0};
+	uint64_t start = now_ms();
+	struct os_thread t;
+
+	ck_assert(!os_latch_wait_until(&l, (start + 30) * 1000000));
+	ck_assert_uint_ge(now_ms() - start, 29);
+	ck_assert_int_eq(os_thread_start(&t, "opener", open_late, &l), 0);
+	ck_assert(os_latch_wait_until(&l, (now_ms() + 100000) * 1000000));
+	os_thread_join(&t);
+	ck_assert(os_latch_wait_until(&l, 0)); /* it stays open */
+	os_latch_wait(&l, 0);
+	os_latch_shut(&l);
+	ck_assert(!os_latch_wait_until(&l, now_ms() * 1000000));
+}
+END_TEST
+
 static void look_at_self(void *arg)
 {
 	struct shared *s = arg;
@@ -321,6 +399,8 @@ int main(void)
 		test_a_broadcast_wakes_all_waiters,
 		test_a_timed_wait_ends_after_its_time_and_not_before,
 		test_an_endless_timed_wait_is_woken_by_a_signal,
+		test_a_latch_wakes_its_waiter_and_is_touched_no_more,
+		test_a_timed_wait_for_a_latch_ends_at_its_deadline_or_when_it_opens,
 		test_a_new_thread_has_a_name_and_its_signals_blocked,
 		test_hints_differ_between_threads_and_stay,
 		test_rising_ranks_may_be_released_in_any_order,

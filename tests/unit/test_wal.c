@@ -213,6 +213,7 @@ END_TEST
 #define COMMITTERS  4
 #define COMMITS	    200
 #define COMMIT_BASE 64 /* bytes */
+#define SYNC_ROUNDS 40U
 
 struct committers {
 	struct rig *rig;
@@ -248,13 +249,13 @@ static void commit_loop(void *arg)
 	}
 }
 
-static void run_committers(struct committers *c)
+static void run_threads(struct committers *c, void (*run)(void *))
 {
 	struct os_thread threads[COMMITTERS];
 
 	ck_assert_int_eq(os_mutex_init(&c->queue, OS_RANK_COMMIT), 0);
 	for (int i = 0; i < COMMITTERS; i++)
-		ck_assert_int_eq(os_thread_start(&threads[i], "commit", commit_loop, c), 0);
+		ck_assert_int_eq(os_thread_start(&threads[i], "commit", run, c), 0);
 	for (int i = 0; i < COMMITTERS; i++)
 		os_thread_join(&threads[i]);
 	os_mutex_fini(&c->queue);
@@ -269,7 +270,7 @@ START_TEST(test_committers_share_flushes_and_lose_nothing_acknowledged)
 	int err;
 
 	sim_env_sync_latency(r->sim, 200);
-	run_committers(&c);
+	run_threads(&c, commit_loop);
 	ck_assert_uint_eq(atomic_load(&c.failed), 0);
 	ck_assert_uint_eq(r->count, COMMITTERS * COMMITS);
 	wal_get_stat(r->wal, &stat);
@@ -286,6 +287,48 @@ START_TEST(test_committers_share_flushes_and_lose_nothing_acknowledged)
 }
 END_TEST
 
+static void sync_loop(void *arg)
+{
+	struct committers *c = arg;
+
+	for (unsigned i = 0; i < SYNC_ROUNDS; i++) {
+		uint64_t end;
+		int err;
+
+		os_mutex_lock(&c->queue);
+		err = rig_append(c->rig, COMMIT_BASE);
+		end = wal_end_lsn(c->rig->wal);
+		os_mutex_unlock(&c->queue);
+		if (err || wal_sync(c->rig->wal, end))
+			atomic_fetch_add(&c->failed, 1);
+	}
+}
+
+/*
+ * Without waiting for those that the last flush released, one of the threads and the others would
+ * take turns, with two flushes a round. On a crowded machine a thread may come back too late.
+ */
+START_TEST(test_threads_that_commit_in_a_loop_come_together_in_one_flush)
+{
+	uint64_t syncs = UINT64_MAX;
+
+	for (unsigned i = 0; i < 10 && syncs > SYNC_ROUNDS * 3 / 2; i++) {
+		struct rig *r = rig_new(13, 1024);
+		struct committers c = {.rig = r};
+		struct wal_stat stat;
+
+		sim_env_sync_latency(r->sim, 5000);
+		run_threads(&c, sync_loop);
+		ck_assert_uint_eq(atomic_load(&c.failed), 0);
+		wal_get_stat(r->wal, &stat);
+		ck_assert_uint_ge(stat.syncs, SYNC_ROUNDS);
+		syncs = min_u64(syncs, stat.syncs);
+		rig_free(r);
+	}
+	ck_assert_uint_le(syncs, SYNC_ROUNDS * 3 / 2);
+}
+END_TEST
+
 START_TEST(test_a_failed_flush_fails_every_waiter)
 {
 	struct rig *r = rig_new(11, 1024);
@@ -295,7 +338,7 @@ START_TEST(test_a_failed_flush_fails_every_waiter)
 
 	sim_env_sync_latency(r->sim, 500);
 	sim_env_fail(r->sim, SIM_OP_SYNC, 20, false, -EIO);
-	run_committers(&c);
+	run_threads(&c, commit_loop);
 	ck_assert_uint_eq(atomic_load(&c.failed), COMMITTERS);
 	ck_assert_int_eq(wal_poisoned(r->wal), -EIO);
 	sim_env_crash(r->sim, SIM_CRASH_GARBAGE);
@@ -361,6 +404,7 @@ int main(void)
 	suite_add_tcase(s, tc);
 	tcase_set_timeout(threads, 120);
 	tcase_add_test(threads, test_committers_share_flushes_and_lose_nothing_acknowledged);
+	tcase_add_test(threads, test_threads_that_commit_in_a_loop_come_together_in_one_flush);
 	tcase_add_test(threads, test_a_failed_flush_fails_every_waiter);
 	tcase_add_test(threads, test_append_does_not_wait_for_a_sync_in_flight);
 	suite_add_tcase(s, threads);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Replay of the log, in two passes over its frames.
+ * Replay of the log, frame by frame.
  *
- * The first finds the log's end and the highest durable_lsn. A frame behind that
- * was never acknowledged as durable, and its large values, written beside the
- * log, may have been lost while the frame itself reached the disk. So the second
- * pass, which applies the records, reads the values of such frames first and
- * takes the first frame that lacks one for the log's end: the effects remain a
- * prefix of the commit order (docs/crash-consistency.md, rule 7).
+ * A frame behind the highest durable_lsn that any frame tells was never acknowledged as
+ * durable, and its large values, written beside the log, may have been lost while the frame
+ * itself reached the disk. So the values of such frames are read first, and the first frame
+ * that lacks one is the log's end: the effects remain a prefix of the commit order
+ * (docs/crash-consistency.md, rule 7). Which frames these are takes a pass of its own over
+ * the log; it is made at the first frame that refers to a value and is not known to be durable, so
+ * a log of small values alone is read and verified once.
  *
  * Full memtables are flushed on the way, so memory stays within the budget
  * whatever the log's size; nothing is dropped by those flushes, because the named
@@ -27,6 +28,7 @@ struct replay {
 	const struct manifest *manifest;
 	struct wal_position start;
 	uint64_t durable; /* frames that end at or before it were synced */
+	bool all_seen;	  /* no frame says more than @durable */
 	struct recovery *out;
 };
 
@@ -45,12 +47,12 @@ static int find_durable(struct replay *r)
 
 	if (err)
 		return err;
-	r->durable = r->start.lsn;
 	while (!(err = wal_reader_next(reader, &f)))
 		r->durable = max_u64(r->durable, f.durable_lsn);
-	r->out->epoch = wal_reader_epoch(reader);
+	r->out->epoch = max_u64(r->out->epoch, wal_reader_epoch(reader));
 	wal_reader_close(reader);
-	return err == -KV_E_NOTFOUND ? 0 : err;
+	r->all_seen = err == -KV_E_NOTFOUND;
+	return r->all_seen ? 0 : err;
 }
 
 /* ---- one frame ------------------------------------------------------------------ */
@@ -76,6 +78,14 @@ static int each_op(struct replay *r, struct kv_slice payload, op_fn fn)
 			return op_err;
 	}
 	return err == -KV_E_NOTFOUND ? 0 : err;
+}
+
+/* 1: the operation refers to a large value. */
+static int refers(struct replay *r, kv_seq seq, const struct record_op *op)
+{
+	(void)r;
+	(void)seq;
+	return op->kind == ENTRY_PUT_REF;
 }
 
 /* Is the large value that the operation refers to on the disk? */
@@ -149,11 +159,28 @@ static int flush_full(struct replay *r, const struct wal_reader *reader)
 	return err ? err : flush_memtable(db, &f);
 }
 
+/* May the frame refer to values that were not durable? 0, 1, or an error. */
+static int is_unsure(struct replay *r, const struct wal_frame *f)
+{
+	int err;
+
+	r->durable = max_u64(r->durable, f->durable_lsn);
+	if (f->end <= r->durable)
+		return 0;
+	err = each_op(r, f->payload, refers);
+	if (err <= 0)
+		return err;
+	err = r->all_seen ? 0 : find_durable(r);
+	return err ? err : f->end > r->durable;
+}
+
 static int replay_frame(struct replay *r, const struct wal_frame *f)
 {
-	int err = 0;
+	int err = is_unsure(r, f);
 
-	if (f->end > r->durable)
+	if (err < 0)
+		return err;
+	if (err)
 		err = each_op(r, f->payload, check_value);
 	if (is_lost(err)) {
 		r->out->cut = true;
@@ -184,6 +211,7 @@ static int replay_frames(struct replay *r)
 		if (err)
 			break;
 	}
+	r->out->epoch = max_u64(r->out->epoch, wal_reader_epoch(reader));
 	wal_reader_close(reader);
 	return err == -KV_E_NOTFOUND ? 0 : err;
 }
@@ -198,9 +226,8 @@ int recover_log(struct kv_db *db, const struct wal_options *options, const struc
 	*out = (struct recovery){.epoch = m->log_epoch, .last_seq = m->last_seq};
 	r.start.lsn = m->log_lsn;
 	memcpy(r.start.prev_sum, m->log_prev_sum, sizeof(r.start.prev_sum));
-	err = find_durable(&r);
-	if (!err)
-		err = replay_frames(&r);
+	r.durable = r.start.lsn;
+	err = replay_frames(&r);
 	if (err) {
 		logmsg(db->log, KV_LOG_ERROR, "recovery: cannot replay the log: %s lsn=%" PRIu64,
 		       kv_strerror(err), out->end.lsn);

@@ -43,7 +43,7 @@ struct table_builder;
 /*
  * @id:    of the new table
  * @class: whose space is used
- * @warm:  put the pages into the cache as they are made
+ * @warm:  put the inner pages and the filter into the cache as they are made
  */
 int table_builder_new(const struct table_env *env, uint64_t id, enum space_class class, bool warm,
 		      struct table_builder **out) KV_MUST_CHECK;

@@ -73,11 +73,13 @@ static int put_bytes(struct table_writer *w, struct kv_slice bytes)
 	return 0;
 }
 
-/* A page just made is likely to be read soon. If there is no memory, it is not kept. */
+/*
+ * Inner pages and filters are read by every lookup. A leaf is not kept: memory that was never
+ * used before costs more than reading those leaves that are wanted. Without memory nothing is.
+ */
 static void keep_in_cache(struct table_writer *w, struct kv_slice raw, uint32_t height,
 			  uint64_t off)
 {
-	enum cache_priority prio = height == 1 ? CACHE_NORMAL : CACHE_HIGH;
 	struct cache_key key = {w->id, off};
 	struct cache_page *page;
 	uint8_t *copy = table_raw_alloc(raw.len, height);
@@ -85,7 +87,7 @@ static void keep_in_cache(struct table_writer *w, struct kv_slice raw, uint32_t 
 	if (!copy)
 		return;
 	memcpy(copy, raw.data, raw.len);
-	if (cache_insert(w->env->cache, key, copy, raw.len, prio, &page) == 0)
+	if (cache_insert(w->env->cache, key, copy, raw.len, CACHE_HIGH, &page) == 0)
 		cache_unpin(w->env->cache, page);
 }
 
@@ -111,7 +113,7 @@ int table_writer_put(struct table_writer *w, struct kv_slice raw, uint32_t heigh
 	err = put_bytes(w, stored);
 	if (err)
 		return err;
-	if (w->warm && height != TABLE_HEIGHT_RANGES)
+	if (w->warm && height != 1 && height != TABLE_HEIGHT_RANGES)
 		keep_in_cache(w, raw, height, r.off);
 	*ref = r;
 	return 0;

@@ -1,420 +1,288 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The page cache: a hash table and two LRU lists a shard, one budget for all.
+ * The page cache: a hash table and lists of pages a shard, one budget for all.
  *
- * A page is counted: one reference for being cached, one for each pin. Pins are
- * taken under the shard's mutex and released without it, so a page that has
- * only the cache's reference while the mutex is held can be evicted.
+ * A hit takes no lock: it walks the bucket's chain, pins the page by a compare-and-swap of
+ * its state, which fails unless the page is cached at that moment, and then looks whether it
+ * is still the page that was meant, since its descriptor may have been reused in between. Whatever
+ * goes wrong on that way looks like a miss, and a miss is decided under the shard's mutex. So is
+ * the second use of a page, which moves it from one list to the other.
  *
- * Room is made before a page goes in, first from the probationary lists of all
- * shards (its own first), then from the protected ones, one mutex at a time.
- * What is evicted is freed after the mutex is released.
+ * Room is made before a page goes in (cache_lru.c).
  */
 #include "kvcore/cache/cache.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kvcore/base/base.h"
-#include "kvcore/base/hash.h"
-#include "kvcore/os/os_thread.h"
+#include "kvcore/cache/cache_internal.h"
 
-#define SHARDS_MAX	 16U
-#define SHARD_BYTES_MIN	 ((size_t)2 * 1024 * 1024) /* a smaller share is not worth a shard */
-#define BUCKETS_MIN	 64U
-#define DROP_BATCH	 1024U /* buckets looked at in one holding of the mutex */
-#define CACHE_LINE	 64U
-#define MALLOC_OVERHEAD	 16U /* bytes that the allocator adds to a block, about */
-#define PROTECTED_EIGHTS 6U  /* of the pages' room: 3/4 */
-#define HELD_SHARE	 4U  /* of the budget, a quarter, may be held */
+#define SHARDS_MAX	16U
+#define SHARD_BYTES_MIN ((size_t)2 * 1024 * 1024) /* a smaller share is not worth a shard */
+#define BUCKETS_MIN	16U
+#define BUCKET_BYTES	4096U /* of the budget a bucket: about a page each */
+#define DROP_BATCH	1024U /* buckets looked at in one holding of the mutex */
+#define WALK_MAX	64U   /* steps along a chain that may lead elsewhere meanwhile */
+#define HELD_SHARE	4U    /* of the budget, a quarter, may be held */
 
-/* Eviction looks into the first two; a page that is held is in the third. */
-enum part { PROBATIONARY, PROTECTED, EVICTABLE_COUNT, HELD = EVICTABLE_COUNT, PART_COUNT };
+/* Between finding a page and pinning it: a test puts an eviction here. */
+#ifndef CACHE_GAP
+#define CACHE_GAP(c) ((void)(c))
+#endif
 
-struct page {
-	struct cache_page view;
-	uint8_t *data;	       /* [const] heap; what view shows */
-	struct cache_key key;  /* [const] */
-	uint64_t hash;	       /* [const] */
-	size_t cost;	       /* [const] bytes with bookkeeping */
-	_Atomic unsigned refs; /* last one out frees; acq_rel, so that it sees all uses */
-	bool loose;	       /* [shard] not in the table (any more) */
-	enum part part;	       /* [shard] */
-	struct page *chain;    /* [shard] next in the bucket; when evicted, next to free */
-	struct page *newer;    /* [shard] */
-	struct page *older;    /* [shard] */
-};
+/* ---- lookup ---------------------------------------------------------------- */
 
-struct lru {
-	struct page *newest;
-	struct page *oldest;
-	size_t bytes;
-};
-
-struct shard {
-	_Alignas(CACHE_LINE) struct os_mutex mu;
-	struct page **buckets; /* [mu] heap */
-	size_t bucket_count;   /* [mu] power of 2 */
-	size_t page_count;     /* [mu] */
-	struct lru lru[PART_COUNT];
-	uint64_t hits, misses, evictions; /* [mu] */
-};
-
-struct cache {
-	size_t budget;		   /* [const] */
-	unsigned shard_count;	   /* [const] power of 2 */
-	struct shard *shards;	   /* [const] heap, aligned */
-	_Atomic size_t page_bytes; /* of all cached pages and tables; changed under a shard's mutex
-				    * or before insertion; relaxed, it only steers eviction */
-	_Atomic size_t charged;	   /* as page_bytes */
-	_Atomic size_t held;	   /* bytes of held pages; relaxed, a limit to within a few pages */
-	_Atomic size_t loose_count; /* pinned pages that are not in a table; relaxed */
-};
-
-/* ---- accounting ---------------------------------------------------------- */
-
-static size_t load(_Atomic size_t *v)
+static bool is_key(struct cache_desc *d, struct cache_key key)
 {
-	return atomic_load_explicit(v, memory_order_relaxed);
+	return atomic_load_explicit(&d->owner, memory_order_relaxed) == key.owner &&
+	       atomic_load_explicit(&d->off, memory_order_relaxed) == key.off;
 }
 
-static void add(_Atomic size_t *v, size_t n)
+/* On the second use. */
+static void promote(struct cache *c, struct cache_shard *s, struct cache_desc *d)
 {
-	atomic_fetch_add_explicit(v, n, memory_order_relaxed);
-}
-
-static void sub(_Atomic size_t *v, size_t n)
-{
-	size_t before = atomic_fetch_sub_explicit(v, n, memory_order_relaxed);
-
-	KV_ASSERT(before >= n);
-}
-
-static bool over_budget(struct cache *c)
-{
-	return load(&c->page_bytes) + load(&c->charged) > c->budget;
-}
-
-/* How many bytes of a shard may be protected. */
-static size_t protected_max(struct cache *c)
-{
-	size_t charged = load(&c->charged);
-
-	if (charged >= c->budget)
-		return 0;
-	return (c->budget - charged) / c->shard_count / 8 * PROTECTED_EIGHTS;
-}
-
-/* ---- lists and tables ---------------------------------------------------- */
-
-static void lru_remove(struct shard *s, struct page *p)
-{
-	struct lru *l = &s->lru[p->part];
-
-	if (p->newer)
-		p->newer->older = p->older;
-	else
-		l->newest = p->older;
-	if (p->older)
-		p->older->newer = p->newer;
-	else
-		l->oldest = p->newer;
-	p->newer = NULL;
-	p->older = NULL;
-	l->bytes -= p->cost;
-}
-
-static void lru_add_newest(struct shard *s, struct page *p, enum part part)
-{
-	struct lru *l = &s->lru[part];
-
-	p->part = part;
-	p->older = l->newest;
-	if (l->newest)
-		l->newest->newer = p;
-	else
-		l->oldest = p;
-	l->newest = p;
-	l->bytes += p->cost;
-}
-
-static void lru_add_oldest(struct shard *s, struct page *p, enum part part)
-{
-	struct lru *l = &s->lru[part];
-
-	p->part = part;
-	p->newer = l->oldest;
-	if (l->oldest)
-		l->oldest->older = p;
-	else
-		l->newest = p;
-	l->oldest = p;
-	l->bytes += p->cost;
-}
-
-/* To the protected part's new end; what overflows it goes back on probation. */
-static void protect(struct cache *c, struct shard *s, struct page *p)
-{
-	struct lru *l = &s->lru[PROTECTED];
-	size_t max = protected_max(c);
-
-	lru_add_newest(s, p, PROTECTED);
-	while (l->bytes > max && l->oldest != l->newest) {
-		struct page *q = l->oldest;
-
-		lru_remove(s, q);
-		lru_add_newest(s, q, PROBATIONARY);
-	}
-}
-
-static struct page **bucket_of(struct shard *s, uint64_t hash)
-{
-	return &s->buckets[hash & (s->bucket_count - 1)];
-}
-
-static struct page *table_find(struct shard *s, struct cache_key key, uint64_t hash)
-{
-	struct page *p = *bucket_of(s, hash);
-
-	while (p && (p->key.owner != key.owner || p->key.off != key.off))
-		p = p->chain;
-	return p;
-}
-
-/* Double the table when it has a page a bucket. Without memory the chains just get longer. */
-static void table_grow(struct cache *c, struct shard *s)
-{
-	struct page **old = s->buckets;
-	size_t old_count = s->bucket_count;
-	struct page **fresh;
-
-	if (s->page_count < old_count)
-		return;
-	fresh = calloc(2 * old_count, sizeof(struct page *));
-	if (!fresh)
-		return;
-	s->buckets = fresh;
-	s->bucket_count = 2 * old_count;
-	for (size_t i = 0; i < old_count; i++)
-		while (old[i]) {
-			struct page *p = old[i];
-
-			old[i] = p->chain;
-			p->chain = *bucket_of(s, p->hash);
-			*bucket_of(s, p->hash) = p;
-		}
-	free(old);
-	add(&c->page_bytes, old_count * sizeof(struct page *));
-}
-
-/* ---- pages --------------------------------------------------------------- */
-
-static void page_free(struct page *p)
-{
-	free(p->data);
-	free(p);
-}
-
-static void page_unref(struct cache *c, struct page *p)
-{
-	if (atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
-		return;
-	/* Not in a table, or the cache would hold a reference. */
-	sub(&c->loose_count, 1);
-	page_free(p);
-}
-
-static bool is_pinned(const struct page *p)
-{
-	return atomic_load_explicit(&p->refs, memory_order_acquire) > 1;
-}
-
-/* Out of table and list; the cache's reference is the caller's now. */
-static void page_detach(struct cache *c, struct shard *s, struct page *p)
-{
-	struct page **link = bucket_of(s, p->hash);
-
-	while (*link != p)
-		link = &(*link)->chain;
-	*link = p->chain;
-	p->chain = NULL;
-	lru_remove(s, p);
-	s->page_count--;
-	p->loose = true;
-	sub(&c->page_bytes, p->cost);
-	add(&c->loose_count, 1);
-}
-
-static void free_chain(struct cache *c, struct page *p)
-{
-	while (p) {
-		struct page *next = p->chain;
-
-		page_unref(c, p);
-		p = next;
-	}
-}
-
-/* ---- eviction ------------------------------------------------------------ */
-
-/* Evict from the old end of a part until the budget holds. */
-static void evict(struct cache *c, struct shard *s, enum part part)
-{
-	struct page *victims = NULL;
-	struct page *p;
-
 	os_mutex_lock(&s->mu);
-	p = s->lru[part].oldest;
-	while (p && over_budget(c)) {
-		struct page *newer = p->newer;
-
-		if (!is_pinned(p)) {
-			page_detach(c, s, p);
-			s->evictions++;
-			p->chain = victims;
-			victims = p;
-		}
-		p = newer;
+	if (d->part == CACHE_PROBATIONARY &&
+	    atomic_load_explicit(&d->state, memory_order_relaxed) & CACHE_CACHED) {
+		cache_lru_remove(s, d);
+		cache_lru_protect(c, s, d);
 	}
 	os_mutex_unlock(&s->mu);
-	free_chain(c, victims);
 }
 
-/* Return whether the budget holds now. */
-static bool make_room(struct cache *c, size_t first)
+/*
+ * Pin the page if it is cached. Acquire pairs with the release of insert_or_use(): the pin is of
+ * that life of the descriptor whose state it changed, and sees its content and its key.
+ */
+static bool pin(struct cache_desc *d, enum cache_priority prio, uint32_t *before)
 {
-	for (unsigned part = 0; part < EVICTABLE_COUNT; part++)
-		for (unsigned i = 0; i < c->shard_count && over_budget(c); i++)
-			evict(c, &c->shards[(first + i) & (c->shard_count - 1)], (enum part)part);
-	return !over_budget(c);
+	uint32_t used = prio == CACHE_ONCE ? 0 : CACHE_USED;
+	uint32_t state = atomic_load_explicit(&d->state, memory_order_relaxed);
+
+	do {
+		if (!(state & CACHE_CACHED))
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&d->state, &state, (state + 1) | used, memory_order_acquire, memory_order_relaxed));
+	*before = state;
+	return true;
 }
 
-/* ---- lookup and insertion ------------------------------------------------ */
-
-static uint64_t key_hash(struct cache_key key)
+/* @d had the key when it was looked at. NULL: it has not any more. */
+static struct cache_desc *pin_found(struct cache *c, struct cache_shard *s, struct cache_desc *d,
+				    struct cache_key key, enum cache_priority prio)
 {
-	return hash_u64(key.owner * 0x9e3779b97f4a7c15U + key.off);
+	uint32_t before;
+
+	CACHE_GAP(c);
+	if (!pin(d, prio, &before))
+		return NULL;
+	if (!is_key(d, key)) { /* reused for another page */
+		cache_page_unref(c, d);
+		return NULL;
+	}
+	if (prio != CACHE_ONCE && !(before & CACHE_SETTLED))
+		promote(c, s, d);
+	return d;
 }
 
-static size_t shard_no(const struct cache *c, uint64_t hash)
+/* Without a lock. NULL: not found, which says nothing: the chain may have changed. */
+static struct cache_desc *find_and_pin(struct cache *c, struct cache_shard *s, struct cache_key key,
+				       uint64_t hash, enum cache_priority prio)
 {
-	return (size_t)(hash >> 48) & (c->shard_count - 1); /* buckets use the low bits */
+	struct cache_desc *d =
+		atomic_load_explicit(cache_bucket_of(c, s, hash), memory_order_acquire);
+
+	for (unsigned i = 0; d && i < WALK_MAX; i++) {
+		if (is_key(d, key))
+			return pin_found(c, s, d, key, prio);
+		d = atomic_load_explicit(&d->chain, memory_order_acquire);
+	}
+	return NULL;
 }
 
-/* Pin a page that is in the table and note the use. */
-static void use(struct cache *c, struct shard *s, struct page *p, enum cache_priority prio)
+/* Under the mutex: pin the page of that key and note the use. NULL: it is not there. */
+static struct cache_desc *use_locked(struct cache *c, struct cache_shard *s, struct cache_key key,
+				     uint64_t hash, enum cache_priority prio) KV_REQUIRES(s->mu)
 {
-	atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
-	if (prio == CACHE_ONCE || s->lru[PROTECTED].newest == p || p->part == HELD)
-		return;
-	lru_remove(s, p);
-	protect(c, s, p);
+	struct cache_desc *d =
+		atomic_load_explicit(cache_bucket_of(c, s, hash), memory_order_relaxed);
+	uint32_t before;
+
+	while (d && !is_key(d, key))
+		d = atomic_load_explicit(&d->chain, memory_order_relaxed);
+	if (!d || !pin(d, prio, &before))
+		return NULL;
+	if (prio != CACHE_ONCE && d->part == CACHE_PROBATIONARY) {
+		cache_lru_remove(s, d);
+		cache_lru_protect(c, s, d);
+	}
+	return d;
 }
 
 struct cache_page *cache_lookup(struct cache *c, struct cache_key key, enum cache_priority prio)
 {
-	uint64_t hash = key_hash(key);
-	struct shard *s = &c->shards[shard_no(c, hash)];
-	struct page *p;
+	uint64_t hash = cache_hash(key);
+	struct cache_shard *s = cache_shard_of(c, hash);
+	struct cache_desc *d = find_and_pin(c, s, key, hash, prio);
 
-	os_mutex_lock(&s->mu);
-	p = table_find(s, key, hash);
-	if (p) {
-		use(c, s, p, prio);
-		s->hits++;
-	} else {
-		s->misses++;
+	if (!d) {
+		os_mutex_lock(&s->mu);
+		d = use_locked(c, s, key, hash, prio);
+		s->misses += !d;
+		os_mutex_unlock(&s->mu);
 	}
+	if (!d)
+		return NULL;
+	os_stats_add(&c->stats, OS_STAT_cache_hits, 1);
+	return &d->view;
+}
+
+/* ---- insertion ------------------------------------------------------------- */
+
+/* Hand a page out uncached, for there is no room. */
+static int hand_out(struct cache *c, struct cache_key key, struct cache_page view,
+		    struct cache_desc **out)
+{
+	struct cache_desc *d = aligned_alloc(CACHE_LINE, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	memset(d, 0, sizeof(*d));
+	d->view = view;
+	d->part = CACHE_UNCACHED;
+	atomic_init(&d->state, 1);
+	atomic_init(&d->owner, key.owner);
+	atomic_init(&d->off, key.off);
+	cache_add(&c->loose_count, 1);
+	*out = d;
+	return 0;
+}
+
+/* Make a descriptor a cached page, pinned once. */
+static void publish(struct cache *c, struct cache_shard *s, struct cache_desc *d, uint64_t hash,
+		    enum cache_priority prio) KV_REQUIRES(s->mu)
+{
+	struct cache_desc *_Atomic *bucket = cache_bucket_of(c, s, hash);
+
+	atomic_store_explicit(&d->chain, atomic_load_explicit(bucket, memory_order_relaxed),
+			      memory_order_relaxed);
+	/* Nobody changes the state of a page that is not cached. Release: what was written to the
+	 * descriptor before belongs to this life of it. */
+	atomic_store_explicit(&d->state, CACHE_CACHED | 1, memory_order_release);
+	atomic_store_explicit(bucket, d, memory_order_release);
+	if (prio == CACHE_HIGH)
+		cache_lru_protect(c, s, d);
+	else if (prio == CACHE_ONCE)
+		cache_lru_add_oldest(s, d, CACHE_PROBATIONARY);
+	else
+		cache_lru_add_newest(s, d, CACHE_PROBATIONARY);
+}
+
+/* A descriptor for a page that is not there yet, in *fresh, or the page, pinned, in *found. */
+static int prepare(struct cache *c, struct cache_shard *s, struct cache_key key,
+		   enum cache_priority prio, struct cache_desc **fresh, struct cache_desc **found)
+{
+	os_mutex_lock(&s->mu);
+	*found = use_locked(c, s, key, cache_hash(key), prio);
+	*fresh = *found ? NULL : cache_page_take(c, s);
 	os_mutex_unlock(&s->mu);
-	return p ? &p->view : NULL;
+	return *found || *fresh ? 0 : -ENOMEM;
 }
 
 /* Put a page, which has room by now, into its shard, or find that it is there. */
-static struct page *insert_or_use(struct cache *c, struct shard *s, struct page *fresh,
-				  enum cache_priority prio)
+static struct cache_desc *insert_or_use(struct cache *c, struct cache_shard *s,
+					struct cache_desc *fresh, enum cache_priority prio)
 {
-	struct page *p;
+	struct cache_key key = cache_key_of(fresh);
+	uint64_t hash = cache_hash(key);
+	struct cache_desc *d;
 
 	os_mutex_lock(&s->mu);
-	p = table_find(s, fresh->key, fresh->hash);
-	if (p) {
-		use(c, s, p, prio);
-		os_mutex_unlock(&s->mu);
-		return p;
-	}
-	table_grow(c, s);
-	fresh->chain = *bucket_of(s, fresh->hash);
-	*bucket_of(s, fresh->hash) = fresh;
-	s->page_count++;
-	atomic_store_explicit(&fresh->refs, 2, memory_order_relaxed);
-	if (prio == CACHE_HIGH)
-		protect(c, s, fresh);
-	else if (prio == CACHE_ONCE)
-		lru_add_oldest(s, fresh, PROBATIONARY);
-	else
-		lru_add_newest(s, fresh, PROBATIONARY);
+	d = use_locked(c, s, key, hash, prio);
+	if (!d)
+		publish(c, s, fresh, hash, prio);
 	os_mutex_unlock(&s->mu);
-	return fresh;
+	return d ? d : fresh;
+}
+
+/* @fresh: a descriptor of the shard. Takes @view's data over if it succeeds. */
+static int insert_fresh(struct cache *c, struct cache_desc *fresh, struct cache_key key,
+			struct cache_page view, enum cache_priority prio, struct cache_desc **out)
+{
+	uint64_t hash = cache_hash(key);
+	struct cache_shard *s = cache_shard_of(c, hash);
+	struct cache_desc *d;
+	bool room;
+	int err;
+
+	cache_add(&c->page_bytes, cache_cost(view.len));
+	room = !cache_over_budget(c) || cache_lru_make_room(c, (size_t)(s - c->shards));
+	if (!room) {
+		cache_sub(&c->page_bytes, cache_cost(view.len));
+		err = hand_out(c, key, view, out);
+		cache_page_free_all(s, fresh);
+		return err;
+	}
+	fresh->view = view;
+	atomic_store_explicit(&fresh->owner, key.owner, memory_order_relaxed);
+	atomic_store_explicit(&fresh->off, key.off, memory_order_relaxed);
+	d = insert_or_use(c, s, fresh, prio);
+	if (d != fresh) {
+		cache_sub(&c->page_bytes, cache_cost(view.len));
+		cache_page_free_all(s, fresh);
+	}
+	*out = d;
+	return 0;
 }
 
 int cache_insert(struct cache *c, struct cache_key key, uint8_t *data, size_t len,
 		 enum cache_priority prio, struct cache_page **out)
 {
-	struct page *fresh = calloc(1, sizeof(*fresh));
-	struct page *p;
-	size_t first;
+	struct cache_shard *s = cache_shard_of(c, cache_hash(key));
+	struct cache_desc *fresh, *d;
+	int err;
 
-	if (!fresh) {
-		free(data);
-		return -ENOMEM;
+	err = prepare(c, s, key, prio, &fresh, &d);
+	if (!err && !d) {
+		err = insert_fresh(c, fresh, key, (struct cache_page){data, len}, prio, &d);
+		if (!err)
+			data = NULL;
 	}
-	fresh->view = (struct cache_page){data, len};
-	fresh->data = data;
-	fresh->key = key;
-	fresh->hash = key_hash(key);
-	fresh->cost = len + sizeof(*fresh) + 2 * MALLOC_OVERHEAD;
-	atomic_init(&fresh->refs, 1);
-	first = shard_no(c, fresh->hash);
-	add(&c->page_bytes, fresh->cost);
-	if (over_budget(c) && !make_room(c, first)) {
-		sub(&c->page_bytes, fresh->cost);
-		fresh->loose = true;
-		add(&c->loose_count, 1);
-		*out = &fresh->view;
-		return 0;
-	}
-	p = insert_or_use(c, &c->shards[first], fresh, prio);
-	if (p != fresh) {
-		sub(&c->page_bytes, fresh->cost);
-		page_free(fresh);
-	} else if (over_budget(c)) { /* the table grew, or others were at it */
-		make_room(c, first);
-	}
-	*out = &p->view;
-	return 0;
+	free(data);
+	if (!err)
+		*out = &d->view;
+	return err;
 }
+
+/* ---- pins and holds -------------------------------------------------------- */
 
 void cache_unpin(struct cache *c, struct cache_page *page)
 {
-	page_unref(c, KV_CONTAINER_OF(page, struct page, view));
+	cache_page_unref(c, KV_CONTAINER_OF(page, struct cache_desc, view));
+}
+
+static bool is_cached(struct cache_desc *d)
+{
+	return atomic_load_explicit(&d->state, memory_order_relaxed) & CACHE_CACHED;
 }
 
 bool cache_hold(struct cache *c, struct cache_page *page)
 {
-	struct page *p = KV_CONTAINER_OF(page, struct page, view);
-	struct shard *s = &c->shards[shard_no(c, p->hash)];
+	struct cache_desc *d = KV_CONTAINER_OF(page, struct cache_desc, view);
+	struct cache_shard *s = cache_shard_of(c, cache_hash(cache_key_of(d)));
 	bool ok;
 
-	if (load(&c->held) + p->cost > c->budget / HELD_SHARE)
+	if (cache_load(&c->held) + cache_cost(page->len) > c->budget / HELD_SHARE)
 		return false;
 	os_mutex_lock(&s->mu);
-	ok = !p->loose && p->part != HELD;
+	ok = is_cached(d) && d->part != CACHE_HELD;
 	if (ok) {
-		lru_remove(s, p);
-		lru_add_newest(s, p, HELD);
-		add(&c->held, p->cost);
+		cache_lru_remove(s, d);
+		cache_lru_add_newest(s, d, CACHE_HELD);
+		cache_add(&c->held, cache_cost(page->len));
 	}
 	os_mutex_unlock(&s->mu);
 	return ok;
@@ -422,38 +290,46 @@ bool cache_hold(struct cache *c, struct cache_page *page)
 
 void cache_let_go(struct cache *c, struct cache_page *page)
 {
-	struct page *p = KV_CONTAINER_OF(page, struct page, view);
-	struct shard *s = &c->shards[shard_no(c, p->hash)];
+	struct cache_desc *d = KV_CONTAINER_OF(page, struct cache_desc, view);
+	struct cache_shard *s = cache_shard_of(c, cache_hash(cache_key_of(d)));
 
 	os_mutex_lock(&s->mu);
-	if (!p->loose) {
-		lru_remove(s, p);
-		protect(c, s, p);
+	if (is_cached(d)) {
+		cache_lru_remove(s, d);
+		cache_lru_protect(c, s, d);
 	}
 	os_mutex_unlock(&s->mu);
-	sub(&c->held, p->cost);
-	page_unref(c, p);
+	cache_sub(&c->held, cache_cost(page->len));
+	cache_page_unref(c, d);
 }
 
-/* ---- the rest ------------------------------------------------------------ */
+/* ---- the rest -------------------------------------------------------------- */
 
-/* Detach an owner's pages from some buckets; return them chained. */
-static struct page *drop_batch(struct cache *c, struct shard *s, uint64_t owner, size_t from)
+/*
+ * Detach an owner's pages from some buckets. Return those that nobody pins, chained; the others
+ * are loose from now on, and go with their last pin.
+ */
+static struct cache_desc *drop_batch(struct cache *c, struct cache_shard *s, uint64_t owner,
+				     size_t from) KV_REQUIRES(s->mu)
 {
-	struct page *gone = NULL;
+	struct cache_desc *gone = NULL;
+	struct cache_desc *d, *next;
+	uint32_t before;
 
-	for (size_t i = from; i < from + DROP_BATCH && i < s->bucket_count; i++) {
-		struct page *p = s->buckets[i];
-
-		while (p) {
-			struct page *next = p->chain;
-
-			if (p->key.owner == owner) {
-				page_detach(c, s, p);
-				p->chain = gone;
-				gone = p;
-			}
-			p = next;
+	for (size_t i = from; i < from + DROP_BATCH && i < c->bucket_count; i++) {
+		for (d = atomic_load_explicit(&s->buckets[i], memory_order_relaxed); d; d = next) {
+			next = atomic_load_explicit(&d->chain, memory_order_relaxed);
+			if (cache_key_of(d).owner != owner)
+				continue;
+			cache_lru_detach(c, s, d);
+			cache_add(&c->loose_count, 1); /* before it can be given up */
+			before = atomic_fetch_and_explicit(&d->state, CACHE_PINS,
+							   memory_order_acq_rel);
+			if (before & CACHE_PINS)
+				continue;
+			cache_sub(&c->loose_count, 1);
+			d->newer = gone;
+			gone = d;
 		}
 	}
 	return gone;
@@ -462,63 +338,54 @@ static struct page *drop_batch(struct cache *c, struct shard *s, uint64_t owner,
 void cache_drop_owner(struct cache *c, uint64_t owner)
 {
 	for (unsigned n = 0; n < c->shard_count; n++) {
-		struct shard *s = &c->shards[n];
-		size_t count = 0; /* buckets when the walk began */
-		size_t i = 0;
-		bool more = true;
+		struct cache_shard *s = &c->shards[n];
 
-		while (more) {
-			struct page *gone;
+		for (size_t i = 0; i < c->bucket_count; i += DROP_BATCH) {
+			struct cache_desc *gone;
 
 			os_mutex_lock(&s->mu);
-			if (s->bucket_count != count) { /* pages moved: begin again */
-				count = s->bucket_count;
-				i = 0;
-			}
 			gone = drop_batch(c, s, owner, i);
-			i += DROP_BATCH;
-			more = i < count;
 			os_mutex_unlock(&s->mu);
-			free_chain(c, gone);
+			cache_page_free_all(s, gone);
 		}
 	}
 }
 
 void cache_charge(struct cache *c, size_t bytes)
 {
-	add(&c->charged, bytes);
-	if (over_budget(c))
-		make_room(c, os_thread_hint());
+	cache_add(&c->charged, bytes);
+	if (cache_over_budget(c))
+		cache_lru_make_room(c, os_thread_hint());
 }
 
 void cache_uncharge(struct cache *c, size_t bytes)
 {
-	sub(&c->charged, bytes);
+	cache_sub(&c->charged, bytes);
 }
 
 void cache_get_stat(struct cache *c, struct cache_stat *out)
 {
 	struct cache_stat st = {.budget = c->budget};
 
+	st.hits = os_stats_sum(&c->stats, OS_STAT_cache_hits);
 	for (unsigned i = 0; i < c->shard_count; i++) {
-		struct shard *s = &c->shards[i];
+		struct cache_shard *s = &c->shards[i];
 
 		os_mutex_lock(&s->mu);
-		st.hits += s->hits;
 		st.misses += s->misses;
 		st.evictions += s->evictions;
 		os_mutex_unlock(&s->mu);
 	}
-	st.page_bytes = load(&c->page_bytes);
-	st.charged_bytes = load(&c->charged);
+	st.page_bytes = cache_load(&c->page_bytes);
+	st.charged_bytes = cache_load(&c->charged);
 	*out = st;
 }
 
-static int shard_init(struct cache *c, struct shard *s)
+static int shard_init(struct cache *c, struct cache_shard *s)
 {
 	int err;
 
-	s->buckets = calloc(BUCKETS_MIN, sizeof(struct page *));
+	s->buckets = calloc(c->bucket_count, sizeof(*s->buckets));
 	if (!s->buckets)
 		return -ENOMEM;
 	err = os_mutex_init(&s->mu, OS_RANK_CACHE);
@@ -526,8 +393,7 @@ static int shard_init(struct cache *c, struct shard *s)
 		free(s->buckets);
 		return err;
 	}
-	s->bucket_count = BUCKETS_MIN;
-	add(&c->page_bytes, BUCKETS_MIN * sizeof(struct page *));
+	cache_add(&c->page_bytes, c->bucket_count * sizeof(*s->buckets));
 	return 0;
 }
 
@@ -542,12 +408,15 @@ int cache_new(size_t budget, struct cache **out)
 	while (shards > 1 && budget / shards < SHARD_BYTES_MIN)
 		shards /= 2;
 	c->budget = budget;
-	c->shards = aligned_alloc(CACHE_LINE, shards * sizeof(struct shard));
+	c->bucket_count = BUCKETS_MIN;
+	while (c->bucket_count * BUCKET_BYTES < budget / shards)
+		c->bucket_count *= 2;
+	c->shards = aligned_alloc(CACHE_LINE, shards * sizeof(struct cache_shard));
 	if (!c->shards) {
 		free(c);
 		return -ENOMEM;
 	}
-	memset(c->shards, 0, shards * sizeof(struct shard));
+	memset(c->shards, 0, shards * sizeof(struct cache_shard));
 	while (!err && c->shard_count < shards) {
 		err = shard_init(c, &c->shards[c->shard_count]);
 		if (!err)
@@ -561,25 +430,32 @@ int cache_new(size_t budget, struct cache **out)
 	return 0;
 }
 
+static void shard_fini(struct cache *c, struct cache_shard *s)
+{
+	struct cache_desc *d, *chunk;
+
+	for (size_t b = 0; b < c->bucket_count; b++) {
+		d = atomic_load_explicit(&s->buckets[b], memory_order_acquire);
+		for (; d; d = atomic_load_explicit(&d->chain, memory_order_relaxed)) {
+			KV_ASSERT(!(atomic_load(&d->state) & CACHE_PINS));
+			free((void *)(uintptr_t)d->view.data);
+		}
+	}
+	while ((chunk = s->chunks)) {
+		s->chunks = chunk->newer;
+		free(chunk);
+	}
+	free(s->buckets);
+	os_mutex_fini(&s->mu);
+}
+
 void cache_free(struct cache *c)
 {
 	if (!c)
 		return;
-	for (unsigned i = 0; i < c->shard_count; i++) {
-		struct shard *s = &c->shards[i];
-
-		for (size_t b = 0; b < s->bucket_count; b++)
-			while (s->buckets[b]) {
-				struct page *p = s->buckets[b];
-
-				KV_ASSERT(!is_pinned(p));
-				s->buckets[b] = p->chain;
-				page_free(p);
-			}
-		free(s->buckets);
-		os_mutex_fini(&s->mu);
-	}
-	KV_ASSERT(load(&c->loose_count) == 0);
+	for (unsigned i = 0; i < c->shard_count; i++)
+		shard_fini(c, &c->shards[i]);
+	KV_ASSERT(cache_load(&c->loose_count) == 0);
 	free(c->shards);
 	free(c);
 }

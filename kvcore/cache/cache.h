@@ -12,7 +12,8 @@
  * probationary one. A scan therefore cannot push out what is used repeatedly.
  *
  * The cache is split into shards by key, each with a mutex (OS_RANK_CACHE) held
- * for a few instructions and never across I/O.
+ * for a few instructions and never across I/O. A hit takes none, but for the second
+ * use of a page.
  *
  * Thread safety: all functions from any thread.
  */

@@ -440,6 +440,44 @@ START_TEST(test_threads_see_only_what_was_inserted)
 }
 END_TEST
 
+/* So few pages fit that nearly each lookup finds one that somebody is about to evict. */
+static void use_few(void *arg)
+{
+	struct crowd *crowd = arg;
+	uint64_t rng = atomic_fetch_add(&crowd->seed, 1) << 32;
+
+	for (int i = 0; i < 20000; i++) {
+		struct cache_key key = {1, next_random(&rng) % 24};
+		struct cache_page *page = cache_lookup(crowd->cache, key, CACHE_NORMAL);
+
+		if (!page)
+			page = insert_len(crowd->cache, key, 3000 + key.off, CACHE_NORMAL);
+		if (page->len != 3000 + key.off || page->data[2999] != byte_of(key))
+			atomic_fetch_add(&crowd->wrong, 1);
+		cache_unpin(crowd->cache, page);
+		if (i % 256 == 0)
+			cache_drop_owner(crowd->cache, 1);
+	}
+}
+
+START_TEST(test_threads_that_evict_each_others_pages_see_only_their_own)
+{
+	struct crowd crowd = {.cache = new_cache(64 * KIB)};
+	struct os_thread threads[4];
+	struct cache_stat st;
+
+	for (size_t i = 0; i < KV_ARRAY_COUNT(threads); i++)
+		ck_assert_int_eq(os_thread_start(&threads[i], "crowd", use_few, &crowd), 0);
+	for (size_t i = 0; i < KV_ARRAY_COUNT(threads); i++)
+		os_thread_join(&threads[i]);
+	ck_assert_uint_eq(atomic_load(&crowd.wrong), 0);
+	cache_get_stat(crowd.cache, &st);
+	ck_assert_uint_gt(st.hits, 1000);
+	ck_assert_uint_gt(st.evictions, 1000);
+	cache_free(crowd.cache);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("cache");
@@ -463,6 +501,7 @@ int main(void)
 	tcase_add_test(tc, test_a_new_working_set_replaces_the_old_one);
 	tcase_add_test(tc, test_random_use_keeps_content_and_budget);
 	tcase_add_test(tc, test_threads_see_only_what_was_inserted);
+	tcase_add_test(tc, test_threads_that_evict_each_others_pages_see_only_their_own);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

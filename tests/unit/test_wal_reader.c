@@ -109,6 +109,31 @@ START_TEST(test_frames_of_a_lower_epoch_or_another_volume_are_not_accepted)
 }
 END_TEST
 
+/*
+ * A recovery keeps the first of two frames in a block, for the second lacks a value; the next
+ * opening goes on at the following block; the one after that moves the fence behind all of it.
+ */
+START_TEST(test_a_frame_that_a_recovery_left_out_does_not_come_back_behind_a_later_fence)
+{
+	struct rig *r = rig_new(25, 16);
+	struct wal_position kept;
+	int err;
+
+	ck_assert_int_eq(rig_append(r, 100), 0);
+	wal_get_position(r->wal, &kept);
+	ck_assert_int_eq(rig_append(r, 200), 0);
+	rig_stop(r);
+	r->count--;
+	r->epoch++;
+	rig_start(r, &kept);
+	ck_assert_int_eq(rig_append(r, 300), 0);
+	ck_assert_int_eq(rig_append(r, 400), 0);
+	ck_assert_uint_eq(rig_read(r, false, &err, NULL), 3);
+	ck_assert_int_eq(err, -KV_E_NOTFOUND);
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(test_reading_from_the_middle_needs_the_chain_value)
 {
 	struct rig *r = small_log(3);
@@ -269,6 +294,8 @@ int main(void)
 	tcase_add_test(tc, test_a_clean_log_is_not_searched_for_holes);
 	tcase_add_test(tc, test_a_hole_is_found_across_the_end_of_the_ring);
 	tcase_add_test(tc, test_frames_of_a_lower_epoch_or_another_volume_are_not_accepted);
+	tcase_add_test(
+		tc, test_a_frame_that_a_recovery_left_out_does_not_come_back_behind_a_later_fence);
 	tcase_add_test(tc, test_reading_from_the_middle_needs_the_chain_value);
 	tcase_add_test(tc, test_open_refuses_a_ring_that_is_no_ring);
 	tcase_add_test(tc, test_a_failed_read_is_reported_and_not_taken_for_the_end);

@@ -121,7 +121,7 @@ int kvfs_fsync(struct kvfs *fs, struct kvfs_node *node, bool data_only)
 {
 	int err = 0;
 
-	if (kvfs_writable(fs))
+	if (kvfs_writable(fs) || fs->live) /* what is not committed is not durable either */
 		return 0;
 	if (!data_only)
 		err = times_flush(fs, node);

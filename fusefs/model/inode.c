@@ -244,13 +244,13 @@ int inode_read(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,
 
 	if (txn)
 		return kv_txn_get(txn, key->keyspace, model_key_slice(key), value);
-	if (!fs->snapshot)
+	if (!fs->view)
 		return kv_get(fs->db, key->keyspace, model_key_slice(key), value);
 	err = retry_begin_read(fs, &view);
 	if (err)
 		return err;
 	err = kv_txn_get(view, key->keyspace, model_key_slice(key), value);
-	kv_txn_abort(view);
+	retry_end_read(fs, view);
 	return err;
 }
 

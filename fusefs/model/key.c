@@ -215,7 +215,7 @@ int kvfs_key_get(struct kvfs *fs, struct kv_slice key, struct kv_buf *value)
 	if (err)
 		return err;
 	err = key_read(fs, txn, key, &out);
-	kv_txn_abort(txn);
+	retry_end_read(fs, txn);
 	if (!err) {
 		kv_buf_free(value);
 		*value = out;

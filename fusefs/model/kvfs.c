@@ -82,6 +82,8 @@ int kvfs_new_id(struct kvfs *fs, uint64_t *out)
 
 	if (err)
 		return err;
+	if (fs->live) /* all trees take them from one */
+		return kvfs_new_id(fs->live, out);
 	os_mutex_lock(&fs->id_mu);
 	if (fs->id_next == fs->id_end) {
 		err = kvfs_reserve_ids(fs);

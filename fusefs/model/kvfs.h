@@ -155,6 +155,45 @@ KV_API int kvfs_diff(struct kvfs *fs, const char *old, const char *new, struct k
 		     int (*emit)(void *ctx, const struct kvfs_change *change), void *ctx)
 	KV_MUST_CHECK;
 
+/* ---- transactions as trees ---- */
+
+enum kvfs_draft_flags { KVFS_DRAFT_SERIALIZABLE = 1U << 0 };
+
+/*
+ * The tree as of now, to be changed without anybody seeing it before kvfs_draft_commit(): a handle
+ * with nodes of its own, whose ids are those of @fs, for all functions of files. It is closed with
+ * kvfs_close(), before @fs is, which drops what was not committed. Calls on it run one at a time.
+ *
+ * Snapshot isolation: of two that change the same file or name, who commits first wins; names
+ * made or removed in one directory are no conflict. Serializable: what was read must be unchanged
+ * too; a directory that was listed stands for everything below it.
+ *
+ * What it holds on the volume is given back by its end, by a crash too. Return: 0, -EINVAL (a
+ * snapshot's tree or a draft).
+ */
+KV_API int kvfs_draft_begin(struct kvfs *fs, unsigned flags, struct kvfs **out) KV_MUST_CHECK;
+
+struct kvfs_draft_hooks { /* any may be NULL; none calls libkvfs */
+	/* Of a commit that fails with -KV_E_CONFLICT: a path, as bytes, that others have changed.
+	 */
+	void (*conflict)(void *ctx, struct kv_slice path);
+	/* After a commit: what caches of the tree hold of @name in the directory @ino, or, @name
+	 * NULL, of the attributes and contents of the file @ino, may be wrong. */
+	void (*stale)(void *ctx, uint64_t ino, const char *name);
+	/* With the result, before what takes time and concerns nobody: contents are deleted. */
+	void (*done)(void *ctx, int err);
+	void *ctx;
+};
+/*
+ * All that was changed becomes visible at one instant, and is durable on return; or nothing does.
+ * Return: 0; -KV_E_CONFLICT: the draft goes on as it was, but can only conflict again; -ESTALE: it
+ * has ended. After any other error but -KV_E_READONLY and -ENOMEM it may have ended without effect.
+ */
+KV_API int kvfs_draft_commit(struct kvfs *draft, const struct kvfs_draft_hooks *hooks)
+	KV_MUST_CHECK;
+/* The end of it; all its functions return -ESTALE from then on. */
+KV_API void kvfs_draft_abort(struct kvfs *draft);
+
 /* No directory or transaction is open. Nodes are forgotten. Return: as kv_close(). */
 KV_API int kvfs_close(struct kvfs *fs) KV_MUST_CHECK;
 KV_API struct kv_db *kvfs_db(struct kvfs *fs);

@@ -77,7 +77,8 @@ struct node_shard {
 
 struct kvfs {
 	struct kv_db *db;	      /* [const] */
-	struct kv_snapshot *snapshot; /* [const] reads are as of this, if not NULL */
+	struct kv_snapshot *snapshot; /* [const] reads are as of this, if not NULL; [txn_mu] of a
+				       * draft: what it began with */
 	bool view;		      /* [const] the database belongs to another handle */
 	bool opened_readonly;	      /* [const] */
 	bool sync;		      /* [const] */
@@ -93,6 +94,12 @@ struct kvfs {
 	struct kvfs_node root;
 	struct os_mutex id_mu;
 	uint64_t id_next, id_end; /* [id_mu] reserved ids not yet given out */
+	/* Of a draft (draft.h), else NULL: the tree that it is committed to. */
+	struct kvfs *live;	  /* [const] */
+	uint64_t first_id;	  /* [const] files with smaller ids are there for others, too */
+	uint64_t write_seq_begun; /* [const] live->write_seq when it began */
+	struct os_mutex txn_mu;
+	struct kv_txn *txn; /* [txn_mu] NULL: it has ended, and so has @snapshot */
 };
 
 /* Whether names, and so files, may be changed now: 0 or -KV_E_READONLY. */

@@ -121,8 +121,7 @@ int open_check_format(struct kv_db *db)
 	return err;
 }
 
-/* The root's record is whole, and fs->displaced is right. */
-static int open_look(struct kvfs *fs)
+int open_look(struct kvfs *fs)
 {
 	struct inode_buf root = {0};
 	struct model_key key;
@@ -153,7 +152,7 @@ static int open_look(struct kvfs *fs)
 		err = 0;
 	kv_iter_close(it);
 out:
-	kv_txn_abort(txn);
+	retry_end_read(fs, txn);
 	inode_buf_free(&root);
 	return err;
 }
@@ -172,9 +171,12 @@ static int open_init(struct kvfs *fs)
 	int err;
 
 	open_init_root(fs);
-	err = os_rwlock_init(&fs->ns, OS_RANK_MODEL_NODE);
+	err = os_rwlock_init(&fs->ns, fs->live ? OS_RANK_MODEL_DRAFT : OS_RANK_MODEL_NODE);
 	if (err)
 		return err;
+	err = os_mutex_init(&fs->txn_mu, OS_RANK_MODEL_TXN);
+	if (err)
+		goto no_txn_mutex;
 	err = os_mutex_init(&fs->id_mu, OS_RANK_MODEL_TABLE);
 	if (err)
 		goto no_mutex;
@@ -183,6 +185,8 @@ static int open_init(struct kvfs *fs)
 		return 0;
 	os_mutex_fini(&fs->id_mu);
 no_mutex:
+	os_mutex_fini(&fs->txn_mu);
+no_txn_mutex:
 	os_rwlock_fini(&fs->ns);
 	return err;
 }
@@ -191,6 +195,7 @@ static void open_fini(struct kvfs *fs)
 {
 	node_table_fini(fs);
 	os_mutex_fini(&fs->id_mu);
+	os_mutex_fini(&fs->txn_mu);
 	os_rwlock_fini(&fs->ns);
 	free(fs);
 }
@@ -236,7 +241,7 @@ out:
 	return err;
 }
 
-int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **out)
+int open_view(struct kvfs *fs, struct kvfs *live, struct kvfs **out)
 {
 	struct kvfs *view = calloc(1, sizeof(*view));
 	int err;
@@ -245,22 +250,31 @@ int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **out)
 		return -ENOMEM;
 	view->db = fs->db;
 	view->view = true;
-	view->opened_readonly = true;
+	view->live = live;
+	view->opened_readonly = !live;
 	view->log = fs->log;
 	view->atime = KVFS_NOATIME;
-	atomic_store(&view->readonly, true);
+	atomic_store(&view->readonly, !live);
 	err = open_init(view);
-	if (err) {
+	if (err)
 		free(view);
+	else
+		*out = view;
+	return err;
+}
+
+int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **out)
+{
+	struct kvfs *view;
+	int err = open_view(fs, NULL, &view);
+
+	if (err)
 		return err;
-	}
 	err = kv_snapshot_open(fs->db, name, &view->snapshot);
 	if (!err)
 		err = open_look(view);
 	if (err) {
-		if (view->snapshot)
-			kv_snapshot_release(view->snapshot);
-		open_fini(view);
+		(void)!kvfs_close(view); /* it only reads */
 		return err;
 	}
 	*out = view;
@@ -273,7 +287,7 @@ int kvfs_close(struct kvfs *fs)
 
 	if (!fs)
 		return 0;
-	if (!kvfs_writable(fs)) {
+	if (!kvfs_writable(fs) && !fs->live) {
 		err = node_table_each(fs, times_flush);
 		if (!err)
 			err = times_flush(fs, &fs->root);
@@ -281,8 +295,11 @@ int kvfs_close(struct kvfs *fs)
 		if (!err)
 			err = closed;
 	}
-	if (fs->view) {
-		kv_snapshot_release(fs->snapshot);
+	if (fs->live) {
+		kvfs_draft_abort(fs);
+	} else if (fs->view) {
+		if (fs->snapshot)
+			kv_snapshot_release(fs->snapshot);
 	} else {
 		closed = kv_close(fs->db);
 		if (closed)

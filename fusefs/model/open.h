@@ -8,6 +8,10 @@
 /* Whether the volume is of this format and has a root directory: 0, -KV_E_NOT_A_VOLUME,
  * -KV_E_VERSION, -KV_E_CORRUPT. */
 int open_check_format(struct kv_db *db) KV_MUST_CHECK;
+/* Whether the root's record is whole; sets fs->displaced. -KV_E_NOT_A_VOLUME, -KV_E_CORRUPT. */
+int open_look(struct kvfs *fs) KV_MUST_CHECK;
+/* A handle of another tree of @fs, to be given what it reads; @live: of a transaction. */
+int open_view(struct kvfs *fs, struct kvfs *live, struct kvfs **out) KV_MUST_CHECK;
 /* The record of a new root directory. */
 void open_root_record(const struct kvfs_owner *owner, struct inode *out);
 

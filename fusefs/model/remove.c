@@ -19,6 +19,7 @@
 #include "fusefs/model/edit.h"
 #include "fusefs/model/retry.h"
 #include "fusefs/model/times.h"
+#include "fusefs/model/draft.h"
 #include "kvcore/base/buf.h"
 #include "kvcore/base/logmsg.h"
 
@@ -41,13 +42,23 @@ int remove_contents(struct kv_txn *txn, const struct inode *r)
 /* All nodes together keep no more than this; then records are stored. */
 #define REMOVE_KEEP_MAX (8U * 1024 * 1024)
 
+/*
+ * In a draft: whether others may look at the file, which the draft does not know. Its
+ * contents and its record as an orphan stay until the commit, which does.
+ */
+static bool remove_is_shared(const struct kvfs *fs, uint64_t id)
+{
+	return fs->live && id < fs->first_id;
+}
+
 /* For the node to keep the record, which is all there is of the file. */
 static bool remove_keep(struct kvfs *fs, const struct inode *r, struct remove_name *n)
 {
 	uint8_t raw[MODEL_RECORD_MAX];
 	size_t len;
 
-	if (!n->keep || (r->flags & (MODEL_FLAG_CHUNKS | MODEL_FLAG_XATTRS)) || n->node->orphan ||
+	if (!n->keep || !n->node || remove_is_shared(fs, r->id) ||
+	    (r->flags & (MODEL_FLAG_CHUNKS | MODEL_FLAG_XATTRS)) || n->node->orphan ||
 	    atomic_load_explicit(&fs->orphan_bytes, memory_order_relaxed) > REMOVE_KEEP_MAX)
 		return false;
 	len = inode_encode(r, raw);
@@ -78,9 +89,10 @@ static int remove_last(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uin
 		r->flags &= (uint8_t)~MODEL_FLAG_PREFIX;
 		r->prefix.len = 0;
 	}
-	if (!n->node)
+	if (!n->node && !remove_is_shared(fs, r->id))
 		return remove_contents(txn, r);
-	(void)times_apply(fs, n->node, r);
+	if (n->node)
+		(void)times_apply(fs, n->node, r);
 	r->nlink = 0;
 	r->ctime = now;
 	if (remove_keep(fs, r, n))
@@ -296,10 +308,12 @@ void remove_orphan_node(struct kvfs *fs, struct kvfs_node *node)
 {
 	struct model_key key;
 
+	if (fs->live && (remove_is_shared(fs, node->ino) || draft_ended(fs)))
+		return;
 	if (node->orphan) {
 		atomic_fetch_sub(&fs->orphan_bytes, node->orphan_len);
 		place_id(MODEL_ORPHANS, node->ino, &key);
-		if (kv_get(fs->db, key.keyspace, model_key_slice(&key), NULL) == -KV_E_NOTFOUND)
+		if (inode_read(fs, NULL, &key, NULL) == -KV_E_NOTFOUND)
 			return;
 	}
 	remove_orphan(fs, node->ino);
@@ -347,7 +361,7 @@ static int remove_list_orphans(struct kvfs *fs, uint64_t after, uint64_t *ids, s
 	if (err == -KV_E_NOTFOUND)
 		err = 0;
 out:
-	kv_txn_abort(txn);
+	retry_end_read(fs, txn);
 	return err;
 }
 

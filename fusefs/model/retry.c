@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "fusefs/model/place.h"
+#include "fusefs/model/draft.h"
 
 #define RETRY_MAX	100U
 #define RETRY_PAUSE_NS	50000L
@@ -25,6 +26,8 @@ static int retry_once(struct kvfs *fs, const struct retry_op *op)
 	struct kv_txn *txn;
 	int err;
 
+	if (fs->live)
+		return draft_run(fs, op);
 	err = kv_txn_begin(fs->db, NULL, &txn);
 	if (err)
 		return err;
@@ -76,7 +79,7 @@ int retry_write(struct kvfs *fs, const struct retry_op *op)
 			pause.tv_nsec *= 2;
 		err = retry_locked(fs, op);
 	}
-	if (!err && (op->sync || fs->sync))
+	if (!err && !fs->live && (op->sync || fs->sync))
 		err = kv_sync(fs->db);
 	return err;
 }
@@ -85,7 +88,15 @@ int retry_begin_read(struct kvfs *fs, struct kv_txn **out)
 {
 	struct kv_txn_options options = {.flags = KV_TXN_RDONLY, .snapshot = fs->snapshot};
 
-	return kv_txn_begin(fs->db, &options, out);
+	return fs->live ? draft_begin_read(fs, out) : kv_txn_begin(fs->db, &options, out);
+}
+
+void retry_end_read(struct kvfs *fs, struct kv_txn *txn)
+{
+	if (fs->live)
+		draft_end_read(fs);
+	else
+		kv_txn_abort(txn);
 }
 
 int retry_read(struct kvfs *fs, int (*run)(struct kvfs *fs, struct kv_txn *txn, void *arg),
@@ -98,7 +109,7 @@ int retry_read(struct kvfs *fs, int (*run)(struct kvfs *fs, struct kv_txn *txn, 
 	err = retry_begin_read(fs, &txn);
 	if (!err) {
 		err = run(fs, txn, arg);
-		kv_txn_abort(txn);
+		retry_end_read(fs, txn);
 	}
 	os_rwlock_rdunlock(&fs->ns);
 	return err;
@@ -120,6 +131,6 @@ int retry_read_node(struct kvfs *fs, const struct kvfs_node *node,
 	if (err)
 		return err;
 	err = run(fs, txn, &key, arg);
-	kv_txn_abort(txn);
+	retry_end_read(fs, txn);
 	return err;
 }

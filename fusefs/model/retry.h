@@ -38,7 +38,9 @@ int retry_read_node(struct kvfs *fs, const struct kvfs_node *node,
 		    int (*run)(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,
 			       void *arg),
 		    void *arg) KV_MUST_CHECK;
-/* A transaction that reads the newest state, or the view's. */
+/* A transaction that reads the newest state, or the view's; of a draft, its transaction, which
+ * nobody else can use before retry_end_read(). */
 int retry_begin_read(struct kvfs *fs, struct kv_txn **out) KV_MUST_CHECK;
+void retry_end_read(struct kvfs *fs, struct kv_txn *txn);
 
 #endif

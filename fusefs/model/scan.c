@@ -116,6 +116,6 @@ int kvfs_key_scan(struct kvfs *fs, const struct kvfs_scan *scan,
 	if (err)
 		return err;
 	err = scan_run(txn, &s);
-	kv_txn_abort(txn);
+	retry_end_read(fs, txn);
 	return err < 0 ? err : 0;
 }

@@ -112,6 +112,11 @@ int kv_txn_rebase(struct kv_txn *txn,
 		return err;
 	if (now != txn->snapshot)
 		err = compare_all(&r);
+	if (err >= 0) {
+		int last = changed(ctx, KV_REBASE_END, 0, kv_slice_of(NULL, 0));
+
+		err = last ? last : err;
+	}
 	if (err) {
 		snapshots_release(all, now);
 		return err;

@@ -97,6 +97,9 @@ static int on_change(void *ctx, enum kv_rebase_kind kind, unsigned keyspace, str
 	static const char *const kinds[] = {"", "r", "R"};
 	char text[64];
 
+	if (kind == KV_REBASE_END)
+		return 0;
+
 	snprintf(text, sizeof(text), "%s%u:%.*s ", kinds[kind], keyspace, (int)key.len,
 		 (const char *)key.data);
 	tell(text);
@@ -238,6 +241,25 @@ START_TEST(test_what_was_read_is_compared_if_it_is_serializable)
 }
 END_TEST
 
+static int veto(void *ctx, enum kv_rebase_kind kind, unsigned keyspace, struct kv_slice key)
+{
+	(void)ctx;
+	(void)keyspace;
+	(void)key;
+	return kind == KV_REBASE_END;
+}
+
+START_TEST(test_the_last_word_can_refuse_when_no_key_has_changed)
+{
+	struct kv_txn *txn = begin(KV_ISOLATION_SNAPSHOT);
+
+	txn_put(txn, 1, "a", "mine");
+	ck_assert_int_eq(kv_txn_rebase(txn, veto, NULL), 1);
+	ck_assert_int_eq(kv_txn_commit(txn, 0, NULL), -KV_E_INVALID);
+	ck_assert_str_eq(newest(1, "a"), "-");
+}
+END_TEST
+
 START_TEST(test_only_one_that_was_begun_for_it_can_be_rebased)
 {
 	const struct kv_txn_options o = {.flags = KV_TXN_OPTIMISTIC};
@@ -279,6 +301,7 @@ int main(void)
 		test_after_a_rebase_reads_see_the_present_under_the_own_writes,
 		test_a_change_that_is_refused_leaves_the_snapshot_where_it_was,
 		test_what_was_read_is_compared_if_it_is_serializable,
+		test_the_last_word_can_refuse_when_no_key_has_changed,
 		test_only_one_that_was_begun_for_it_can_be_rebased,
 		test_a_released_savepoint_keeps_what_was_written_after_it,
 	};

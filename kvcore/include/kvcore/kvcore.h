@@ -293,6 +293,7 @@ enum kv_rebase_kind {
 	KV_REBASE_WRITTEN,    /* a key that the transaction wrote */
 	KV_REBASE_READ,	      /* a key that it read */
 	KV_REBASE_READ_RANGE, /* a range that it read: its first key */
+	KV_REBASE_END,	      /* last and in any case, with no key: for what no key tells */
 };
 
 /**

@@ -36,10 +36,10 @@
 
 /* A frame gathers commits up to this many bytes. */
 #define GROUP_BYTES_MAX (4U * 1024 * 1024)
-#define SHARE_OPS	64U /* a thread woken to apply fewer than this loses time */
-#define OP_OVERHEAD	8U  /* bytes of an encoded operation beside key and value, about */
-#define LEAD_GROUPS	4U  /* that one thread commits before another leads */
-#define FOLLOWER_SPINS	200U
+#define SHARE_OPS	64U	    /* a thread woken to apply fewer than this loses time */
+#define OP_OVERHEAD	8U	    /* bytes of an encoded operation beside key and value, about */
+#define LEAD_GROUPS	4U	    /* that one thread commits before another leads */
+#define FOLLOWER_TURNS	(64U + 16U) /* of os_thread_relax() before a follower sleeps */
 
 int commit_queue_new(kv_seq last_seq, struct commit_queue **out)
 {
@@ -326,16 +326,16 @@ static struct request *hand_over(struct commit_queue *q) KV_REQUIRES(q->mu)
 	return q->head;
 }
 
-/* Lead, with q->mu held, which is let go: @own and, for a while, whatever waits behind it. */
+/* Lead, with q->mu held, which is let go: @own and, for a while, what waits behind it. */
 KV_NO_THREAD_ANALYSIS static void lead(struct kv_db *db, struct request *own)
 {
 	struct commit_queue *q = db->commits;
+	unsigned groups = 0;
 	struct request *next;
 
-	for (unsigned i = 0; i < LEAD_GROUPS && q->head && !q->takers; i++)
+	do { /* the first group contains its own */
 		lead_group(db, own);
-	while (own->turn != TURN_DONE)
-		lead_group(db, own);
+	} while (++groups < LEAD_GROUPS && q->head && !q->takers);
 	next = hand_over(q);
 	os_mutex_unlock(&q->mu);
 	if (next)
@@ -356,10 +356,10 @@ KV_NO_THREAD_ANALYSIS static void queue_and_wait(struct kv_db *db, struct reques
 		return;
 	}
 	os_mutex_unlock(&q->mu);
-	os_latch_wait(&mine->woken, FOLLOWER_SPINS);
+	os_latch_wait(&mine->woken, FOLLOWER_TURNS);
 	while (mine->turn == TURN_APPLY) {
 		apply_own(db, mine);
-		os_latch_wait(&mine->woken, FOLLOWER_SPINS);
+		os_latch_wait(&mine->woken, FOLLOWER_TURNS);
 	}
 	if (mine->turn == TURN_DONE)
 		return;

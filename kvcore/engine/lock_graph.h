@@ -74,10 +74,12 @@ struct lock_owner {
 	_Atomic size_t blocks_count; /* [graph] to change */
 
 	/* The one request it may be waiting with: in a lock's queue, or with a span. */
-	struct lock *waits_for;			    /* [both] NULL: in no queue */
-	struct held *want;			    /* [both] linked or upgraded by the grant */
-	enum lock_mode want_mode;		    /* [both] */
-	bool upgrade;				    /* [both] it holds the lock shared */
+	struct lock *waits_for;	  /* [both] NULL: in no queue */
+	struct held *want;	  /* [both] linked or upgraded by the grant */
+	enum lock_mode want_mode; /* [both] */
+	bool upgrade;		  /* [both] it holds the lock shared */
+	bool called;		  /* [graph] the lock was free: come and take it */
+	uint64_t queued_ns;	  /* [both] when it came into the queue */
 	struct lock_owner *queue_prev, *queue_next; /* [both] */
 	struct lock_span *waits_with;		    /* [graph] */
 	struct lock_span point;			    /* [graph] that of the key it waits for */

@@ -9,12 +9,16 @@
  *     requester, so a search from it at that moment, before the graph mutex is let
  *     go, finds every cycle, and finds none that is not there.
  *
+ * Overtaking a waiter adds an edge from it to an owner that waits for nothing, so no cycle: if
+ * that owner waits later, its own search comes by here.
+ *
  *   lock_acquire() -> held | queued --grant()--> held -> ranges in the way? lock_range_pass()
  *                             |------ time-out, deadlock ------> gone
  */
 #include "kvcore/engine/lock_manager.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +28,16 @@
 #include "kvcore/os/os_env.h"
 
 #define NS_PER_MS UINT64_C(1000000)
+/*
+ * A lock that is let go while somebody has waited for less than this is left free until the
+ * waiter comes: threads that run take it meanwhile, instead of all waiting for one that sleeps.
+ */
+#define OVERTAKE_NS UINT64_C(500000)
+/* How often a request looks again before it queues: a few pauses of the processor later at first,
+ * then after other threads could run. */
+#define TRY_TURNS   20U
+#define TRY_PAUSING 4U
+#define TRY_PAUSES  32U
 
 /* ---- small parts --------------------------------------------------------- */
 
@@ -196,6 +210,7 @@ static void enqueue(struct lock_owner *o, struct held *want, enum lock_mode mode
 	o->want = want;
 	o->want_mode = mode;
 	o->upgrade = upgrade;
+	o->called = false;
 	/* An upgrade waits for holders only; there is never a second one, since it would be a
 	 * deadlock. */
 	o->queue_prev = upgrade ? NULL : l->queue_last;
@@ -225,14 +240,29 @@ static void dequeue(struct lock_owner *o)
 	o->waits_for = NULL;
 }
 
-/* Give the lock to those at the front of the queue who can have it. */
-static void grant(struct lock_manager *lm, struct lock *l)
+/* May a thread that runs take the lock before the first of the queue? */
+static bool may_overtake(const struct lock *l)
+{
+	const struct lock_owner *o = l->queue_first;
+
+	return !l->holders && !o->upgrade &&
+	       os_monotonic_ns(os_env_host()) - o->queued_ns < OVERTAKE_NS;
+}
+
+/* Give the lock to those at the front of the queue who can have it. @come: the first has come. */
+static void grant(struct lock_manager *lm, struct lock *l, bool come)
 {
 	struct lock_owner *o;
 
 	while ((o = l->queue_first) != NULL) {
 		if (o->upgrade ? !sole_holder(o->want) : !compatible(l, o->want_mode))
 			return;
+		if (!come && may_overtake(l)) {
+			o->called = true;
+			os_cond_signal(&o->granted);
+			return;
+		}
+		come = false;
 		dequeue(o);
 		o->want->mode = o->want_mode;
 		if (!lock_ranges_in_use(lm))
@@ -254,10 +284,14 @@ static enum attempt attempt(struct lock_manager *lm, struct held *h, enum lock_m
 	struct lock *l = h->lock;
 
 	if (!upgrade) {
-		if (l->queue_first || !compatible(l, mode))
+		if (!compatible(l, mode) || (l->queue_first && !may_overtake(l)))
 			return ATTEMPT_WAIT;
+		if (l->queue_first)
+			os_mutex_lock(&lm->graph);
 		h->mode = mode;
 		holder_link(h);
+		if (l->queue_first)
+			os_mutex_unlock(&lm->graph);
 		return ATTEMPT_DONE;
 	}
 	if (!sole_holder(h))
@@ -279,6 +313,7 @@ static int queue_up(struct lock_owner *o, struct held *h, enum lock_mode mode, b
 	int err = 0;
 
 	os_mutex_lock(&lm->graph);
+	o->queued_ns = os_monotonic_ns(os_env_host());
 	enqueue(o, h, mode, upgrade);
 	if (lock_graph_cycle(o, ++lm->searches)) {
 		dequeue(o);
@@ -306,6 +341,18 @@ bool lock_wait(struct lock_owner *o, uint64_t deadline_ns)
 	return true;
 }
 
+/* The lock was free: take it if it still is, and see who can share it. */
+static void come(struct lock_owner *o, struct lock_shard *s, struct lock *l)
+{
+	os_mutex_lock(&s->mu);
+	os_mutex_lock(&o->lm->graph);
+	o->called = false;
+	if (o->waits_for && l->queue_first == o)
+		grant(o->lm, l, true);
+	os_mutex_unlock(&o->lm->graph);
+	os_mutex_unlock(&s->mu);
+}
+
 /* Leave the queue after a time-out. Returns whether the grant came first after all. */
 static bool give_up(struct lock_owner *o, struct lock_shard *s, struct lock *l)
 {
@@ -317,7 +364,7 @@ static bool give_up(struct lock_owner *o, struct lock_shard *s, struct lock *l)
 	granted = !o->waits_for;
 	if (!granted) {
 		dequeue(o);
-		grant(lm, l); /* who waited only for this request */
+		grant(lm, l, false); /* who waited only for this request */
 	}
 	os_mutex_unlock(&lm->graph);
 	os_mutex_unlock(&s->mu);
@@ -328,14 +375,22 @@ static bool give_up(struct lock_owner *o, struct lock_shard *s, struct lock *l)
 static int wait_granted(struct lock_owner *o, struct lock_shard *s, struct lock *l,
 			uint64_t deadline_ns)
 {
-	bool granted;
+	bool in_time = true;
+	bool waits = true;
 
-	os_mutex_lock(&o->lm->graph);
-	while (o->waits_for && lock_wait(o, deadline_ns))
-		;
-	granted = !o->waits_for;
-	os_mutex_unlock(&o->lm->graph);
-	return granted || give_up(o, s, l) ? 0 : -KV_E_LOCK_TIMEOUT;
+	while (waits && in_time) {
+		bool called;
+
+		os_mutex_lock(&o->lm->graph);
+		while (o->waits_for && !o->called && in_time)
+			in_time = lock_wait(o, deadline_ns);
+		called = o->waits_for && o->called;
+		waits = o->waits_for != NULL;
+		os_mutex_unlock(&o->lm->graph);
+		if (called)
+			come(o, s, l);
+	}
+	return !waits || give_up(o, s, l) ? 0 : -KV_E_LOCK_TIMEOUT;
 }
 
 /* Find or make the lock and the owner's hold on it. -KV_E_EXISTS: it has what it wants. */
@@ -381,7 +436,7 @@ static void release(struct lock_manager *lm, struct held *h, enum lock_mode keep
 	if (keep == LOCK_NONE)
 		holder_unlink(h);
 	if (queue) {
-		grant(lm, l);
+		grant(lm, l, false);
 		os_mutex_unlock(&lm->graph);
 	} else {
 		lock_table_reap(lm, s, l);
@@ -404,6 +459,22 @@ static int take_or_queue(struct lock_owner *o, struct held *h, enum lock_mode mo
 	return queue_up(o, h, mode, upgrade);
 }
 
+/* After an attempt without queueing, before the next one. Returns whether there is one. */
+static bool look_again(struct lock_owner *o, struct held **h, unsigned *turn)
+{
+	unsigned pauses = *turn < TRY_PAUSING ? 0 : UINT_MAX;
+
+	if (*turn == TRY_TURNS)
+		return false;
+	(*turn)++;
+	held_give(o, *h); /* the lock may be gone when the mutex is */
+	*h = NULL;
+	do {
+		os_thread_relax(&pauses);
+	} while (pauses > 0 && pauses < TRY_PAUSES);
+	return true;
+}
+
 /* The lock is held but for ranges: on error it is as before. */
 static int pass_ranges(struct lock_owner *o, struct lock_shard *s, struct held *h, bool upgrade,
 		       uint64_t deadline_ns)
@@ -423,15 +494,19 @@ int lock_acquire(struct lock_owner *o, struct kv_slice ikey, enum lock_mode mode
 	struct held *h = NULL;
 	bool upgrade = false;
 	uint64_t deadline_ns = 0;
+	unsigned turn = 0;
 	int err;
 
-	os_mutex_lock(&s->mu);
-	err = prepare(o, s, hash, ikey, mode, &h);
-	if (!err) {
-		upgrade = h->mode != LOCK_NONE;
-		err = take_or_queue(o, h, mode, upgrade, &deadline_ns, timeout_ms);
-	}
-	os_mutex_unlock(&s->mu);
+	do {
+		os_mutex_lock(&s->mu);
+		err = prepare(o, s, hash, ikey, mode, &h);
+		if (!err) {
+			upgrade = h->mode != LOCK_NONE;
+			err = take_or_queue(o, h, mode, upgrade, &deadline_ns,
+					    upgrade || turn == TRY_TURNS ? timeout_ms : 0);
+		}
+		os_mutex_unlock(&s->mu);
+	} while (err == -KV_E_LOCK_TIMEOUT && timeout_ms && !upgrade && look_again(o, &h, &turn));
 	if (had)
 		*had = err == -KV_E_EXISTS;
 	if (err == -KV_E_EXISTS)

@@ -8,7 +8,9 @@
  * conflicts with key locks in it and with ranges that overlap it, unless both are
  * shared. Who comes first goes first, with two exceptions, without which there would be a
  * deadlock: an upgrade goes before strangers that wait, and an owner goes before a
- * range that waits for that same owner.
+ * range that waits for that same owner. And for speed: a free key whose first waiter has not
+ * waited for 500 us and is yet to wake may be taken by who comes along; afterwards it is
+ * handed to the waiter.
  *
  * The victim of a deadlock is the request that would close the cycle: it gets
  * -KV_E_DEADLOCK at once and holds what it held before. A place in a queue counts as

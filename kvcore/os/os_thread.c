@@ -248,10 +248,12 @@ static void latch_sleep(struct os_latch *l, const struct timespec *until)
 		      FUTEX_BITSET_MATCH_ANY);
 }
 
-void os_latch_wait(struct os_latch *l, unsigned spins)
+void os_latch_wait(struct os_latch *l, unsigned turns)
 {
-	for (; spins && !latch_is_open(l); spins--)
-		relax();
+	unsigned turn = 0;
+
+	while (turn < turns && !latch_is_open(l))
+		os_thread_relax(&turn);
 	if (latch_announce(l))
 		return;
 	while (!latch_is_open(l))

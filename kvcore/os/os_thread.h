@@ -106,8 +106,8 @@ struct os_latch {
 /* Make an open latch shut again; by its waiter, while nobody else can open it. */
 void os_latch_shut(struct os_latch *l);
 void os_latch_open(struct os_latch *l);
-/* Pauses the processor up to @spins times before it sleeps. */
-void os_latch_wait(struct os_latch *l, unsigned spins);
+/* Before it sleeps it looks again up to @turns times, as os_thread_relax() counts them. */
+void os_latch_wait(struct os_latch *l, unsigned turns);
 /* Returns false when the monotonic clock has reached @deadline_ns and the latch is not open. */
 bool os_latch_wait_until(struct os_latch *l, uint64_t deadline_ns);
 

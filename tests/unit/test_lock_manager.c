@@ -5,6 +5,8 @@
  * one as a victim where the order of locking admits none, and a lost exclusion as a
  * torn total (and to TSan as a race, since the accounts are plain memory).
  */
+#include <time.h>
+
 #include "kvcore/engine/lock_manager.h"
 
 #include <errno.h>
@@ -204,6 +206,24 @@ START_TEST(test_a_queue_is_served_in_order)
 		lock_owner_free(r[i].o);
 	}
 	lock_owner_free(a);
+}
+END_TEST
+
+START_TEST(test_who_has_waited_for_a_while_is_not_overtaken)
+{
+	const struct timespec while_ = {0, 5000000};
+	struct lock_owner *a = owner(), *b = owner(), *c = owner();
+	struct request x = {.o = b, .key = "k", .mode = LOCK_EXCLUSIVE, .timeout_ms = LONG_MS};
+
+	ck_assert_int_eq(try_lock(a, "k", LOCK_EXCLUSIVE), 0);
+	request_start(&x);
+	nanosleep(&while_, NULL);
+	lock_release_all(a);
+	ck_assert_int_eq(try_lock(c, "k", LOCK_SHARED), -KV_E_LOCK_TIMEOUT);
+	ck_assert_int_eq(request_join(&x), 0);
+	lock_owner_free(a);
+	lock_owner_free(b);
+	lock_owner_free(c);
 }
 END_TEST
 
@@ -514,6 +534,7 @@ int main(void)
 		test_many_locks_of_one_owner_are_all_released,
 		test_a_request_times_out_and_those_behind_it_go_on,
 		test_a_queue_is_served_in_order,
+		test_who_has_waited_for_a_while_is_not_overtaken,
 		test_an_upgrade_goes_before_waiting_strangers,
 		test_a_sole_shared_holder_upgrades_at_once_despite_a_queue,
 		test_the_request_that_closes_a_cycle_fails_at_once_and_keeps_its_locks,

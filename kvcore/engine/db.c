@@ -385,7 +385,11 @@ static int close_clean(struct kv_db *db)
 	wal_get_position(db->wal, &edit.log);
 	edit.last_seq = snapshots_visible(db->snapshots);
 	err = versions_apply(db->versions, &edit);
-	return err ? err : os_volume_sync(db->volume);
+	if (!err)
+		err = os_volume_sync(db->volume);
+	if (!err)
+		space_trim(db->space); /* nothing that is durable is in what is cut */
+	return err;
 }
 
 int kv_close(struct kv_db *db)

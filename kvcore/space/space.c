@@ -272,6 +272,30 @@ void space_release(struct space *s, struct extent e)
 	os_mutex_unlock(&s->mu);
 }
 
+void space_trim(struct space *s)
+{
+	struct os_volume *v = s->options.volume;
+	struct extent last;
+	uint64_t more;
+
+	if (s->options.size_max != 0 || s->options.readonly || v->ops->is_device(v))
+		return;
+	os_mutex_lock(&s->mu);
+	KV_ASSERT(!s->growing);
+	more = align_down_u64(s->map.bytes - min_u64(s->map.bytes, reserve(s)), FORMAT_BLOCK);
+	if (space_map_last(&s->map, &last) && last.off + last.len == s->size) {
+		more = min_u64(more, last.len);
+		last = (struct extent){s->size - more, more};
+		if (more >= STEP_MIN && !space_map_remove(&s->map, last)) {
+			s->size = last.off;
+			/* If it fails the file is longer than the space in use: found at the next
+			 * opening. */
+			(void)!v->ops->shrink(v, s->size);
+		}
+	}
+	os_mutex_unlock(&s->mu);
+}
+
 /* ---- state ---------------------------------------------------------------- */
 
 void space_get_stat(struct space *s, struct space_stat *out)

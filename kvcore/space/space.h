@@ -70,6 +70,13 @@ int space_alloc(struct space *s, enum space_class class, uint64_t want, uint64_t
  */
 void space_release(struct space *s, struct extent e);
 
+/*
+ * Cut free space at the end of a file that grows on demand, all but the reserve. For the end of
+ * work: nobody allocates meanwhile, and what the durable manifest names is claimed. It may fail,
+ * which only costs space.
+ */
+void space_trim(struct space *s);
+
 struct space_stat {
 	uint64_t size;	   /* of the volume now */
 	uint64_t size_max; /* to which it may grow; UINT64_MAX if the host is the limit */

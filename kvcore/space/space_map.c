@@ -253,16 +253,26 @@ bool space_map_fit(const struct space_map *m, uint64_t len, struct extent *out)
 	return best != NULL;
 }
 
-bool space_map_largest(const struct space_map *m, struct extent *out)
+static bool last_of(const struct space_map *m, enum space_order order, struct extent *out)
 {
-	const struct space_node *n = m->root[SPACE_BY_LEN];
+	const struct space_node *n = m->root[order];
 
 	if (!n)
 		return false;
-	while (n->child[SPACE_BY_LEN][RIGHT])
-		n = n->child[SPACE_BY_LEN][RIGHT];
+	while (n->child[order][RIGHT])
+		n = n->child[order][RIGHT];
 	*out = n->e;
 	return true;
+}
+
+bool space_map_largest(const struct space_map *m, struct extent *out)
+{
+	return last_of(m, SPACE_BY_LEN, out);
+}
+
+bool space_map_last(const struct space_map *m, struct extent *out)
+{
+	return last_of(m, SPACE_BY_OFF, out);
 }
 
 /* ---- check -------------------------------------------------------------- */

@@ -31,6 +31,8 @@ int space_map_remove(struct space_map *m, struct extent e) KV_MUST_CHECK;
 bool space_map_fit(const struct space_map *m, uint64_t len, struct extent *out);
 /* The largest extent. */
 bool space_map_largest(const struct space_map *m, struct extent *out);
+/* The last extent by place. */
+bool space_map_last(const struct space_map *m, struct extent *out);
 /* Check every invariant; for tests. */
 bool space_map_check(const struct space_map *m);
 

@@ -5,14 +5,13 @@
  * one as a victim where the order of locking admits none, and a lost exclusion as a
  * torn total (and to TSan as a race, since the accounts are plain memory).
  */
-#include <time.h>
-
 #include "kvcore/engine/lock_manager.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/bytes.h"

@@ -202,6 +202,33 @@ START_TEST(test_a_volume_without_a_limit_grows_and_keeps_the_reserve)
 }
 END_TEST
 
+START_TEST(test_trimming_cuts_the_free_end_but_for_the_reserve)
+{
+	struct fixture f;
+	struct extent first, e;
+	uint64_t reserve;
+
+	open_space(&f, 2 * MIB, 0, 0, false);
+	ck_assert_int_eq(space_alloc(f.space, SPACE_VALUE, 8 * MIB, B, &first), 0);
+	ck_assert(space_has_room(f.space, 100 * MIB));
+	reserve = stat_of(&f).reserve;
+	ck_assert_uint_gt(stat_of(&f).free, 100 * MIB);
+	space_trim(f.space);
+	ck_assert_uint_eq(stat_of(&f).size, sim_env_size(f.sim, "vol"));
+	ck_assert_uint_ge(stat_of(&f).free, reserve);
+	ck_assert_uint_lt(stat_of(&f).free, reserve + MIB);
+	ck_assert_uint_ge(stat_of(&f).size, first.off + first.len);
+	/* It grows again when it has to. */
+	ck_assert_int_eq(space_alloc(f.space, SPACE_VALUE, 50 * MIB, 50 * MIB, &e), 0);
+	close_space(&f);
+	/* A volume with a limit keeps its size. */
+	open_space(&f, 64 * MIB, 64 * MIB, 0, false);
+	space_trim(f.space);
+	ck_assert_uint_eq(sim_env_size(f.sim, "vol"), 64 * MIB);
+	close_space(&f);
+}
+END_TEST
+
 START_TEST(test_a_volume_with_a_limit_grows_up_to_it)
 {
 	struct fixture f;
@@ -378,6 +405,7 @@ int main(void)
 	tcase_add_test(tc, test_the_exact_size_is_preferred_then_the_smallest_that_fits);
 	tcase_add_test(tc, test_released_space_is_discarded_and_found_again);
 	tcase_add_test(tc, test_a_volume_without_a_limit_grows_and_keeps_the_reserve);
+	tcase_add_test(tc, test_trimming_cuts_the_free_end_but_for_the_reserve);
 	tcase_add_test(tc, test_a_volume_with_a_limit_grows_up_to_it);
 	tcase_add_test(tc, test_a_full_host_is_nospace_with_the_reserve_intact_until_it_has_room);
 	tcase_add_test(tc, test_a_device_does_not_grow);

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define ARENA_ALIGN	8U
-#define ARENA_BLOCK_MIN 4096U
+#define ARENA_BLOCK_MIN 1024U /* what malloc() has at hand for the thread */
 #define ARENA_BLOCK_MAX (256U * 1024)
 
 struct arena_block {

@@ -22,7 +22,12 @@
 #include "kvcore/format/compress.h"
 #include "kvcore/os/os_env.h"
 
-#define CREATE_PIECE	  (1024U * 1024) /* bytes of one zeroing write */
+#define CREATE_HEAD (1024U * 1024) /* bytes wiped of a device's head and tail */
+/*
+ * Bytes of one zeroing write. The host's page cache keeps them in units of about this size, and
+ * each later write into one walks all of its blocks: large units made each commit slower.
+ */
+#define CREATE_PIECE	  (16U * 1024)
 #define CREATE_LOG_MIN	  (1024U * 1024)
 #define CREATE_LOG_MAX	  (1024U * 1024 * 1024)
 #define CREATE_LOG_CHOSEN (256U * 1024 * 1024) /* the largest log chosen from the size */
@@ -86,8 +91,8 @@ static int create_wipe_superblocks(struct os_volume *volume)
  */
 static int create_wipe(struct creation *c)
 {
-	uint64_t head = min_u64(c->old_size, CREATE_PIECE);
-	uint64_t tail = min_u64(c->old_size - head, CREATE_PIECE);
+	uint64_t head = min_u64(c->old_size, CREATE_HEAD);
+	uint64_t tail = min_u64(c->old_size - head, CREATE_HEAD);
 	bool device = c->volume->ops->is_device(c->volume);
 	int err;
 

@@ -191,7 +191,7 @@ static int start_epoch(struct kv_db *db, const struct recovery *r)
 	int err;
 
 	v = view_get(db);
-	edit.set_log = memtable_empty(v->active);
+	edit.set_log = memtable_empty(v->active) && !v->frozen_count;
 	view_unref(v);
 	wal_get_position(db->wal, &edit.log);
 	edit.last_seq = edit.set_log ? r->last_seq : 0;

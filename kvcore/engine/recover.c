@@ -10,16 +10,16 @@
  * the log; it is made at the first frame that refers to a value and is not known to be durable, so
  * a log of small values alone is read and verified once.
  *
- * Full memtables are flushed on the way, so memory stays within the budget
- * whatever the log's size; nothing is dropped by those flushes, because the named
- * snapshots are not known yet (snapshots_keep_all).
+ * Full memtables are frozen, and all but a few of them flushed on the way, so memory stays
+ * within the budget whatever the log's size; nothing is dropped by those flushes, because the
+ * named snapshots are not known yet (snapshots_keep_all). The rest is left to the flush thread.
  */
 #include <inttypes.h>
 #include <string.h>
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/logmsg.h"
-#include "kvcore/engine/db.h"
+#include "kvcore/engine/commit_internal.h"
 #include "kvcore/wal/wal_reader.h"
 
 struct replay {
@@ -133,7 +133,24 @@ static bool is_lost(int err)
 
 /* ---- flushing on the way ------------------------------------------------------------ */
 
-static int flush_full(struct replay *r, const struct wal_reader *reader)
+/* Flush the oldest frozen memtables until @limit are left. */
+static int flush_down_to(struct kv_db *db, unsigned limit)
+{
+	int err = 0;
+
+	while (!err && db->frozen_count > limit) {
+		struct frozen f = db->frozen[0];
+
+		memtable_ref(f.memtable);
+		err = flush_memtable(db, &f);
+		memtable_unref(f.memtable);
+	}
+	return err;
+}
+
+/* Freeze a full memtable. As in normal work a few wait for the flush, which begins after opening.
+ */
+static int freeze_full(struct replay *r, const struct wal_reader *reader)
 {
 	struct kv_db *db = r->db;
 	struct memtable *fresh = NULL;
@@ -142,7 +159,9 @@ static int flush_full(struct replay *r, const struct wal_reader *reader)
 
 	if (db->readonly || memtable_bytes(db->view->active) < db->options.memtable_bytes)
 		return 0;
-	err = memtable_new(db->cache, &fresh);
+	err = flush_down_to(db, FROZEN_LIMIT - 1);
+	if (!err)
+		err = memtable_new(db->cache, &fresh);
 	if (err)
 		return err;
 	wal_reader_position(reader, &f.log_after);
@@ -156,7 +175,7 @@ static int flush_full(struct replay *r, const struct wal_reader *reader)
 	}
 	os_mutex_unlock(&db->mu);
 	memtable_unref(fresh);
-	return err ? err : flush_memtable(db, &f);
+	return err;
 }
 
 /* May the frame refer to values that were not durable? 0, 1, or an error. */
@@ -207,7 +226,7 @@ static int replay_frames(struct replay *r)
 		if (err)
 			break;
 		wal_reader_position(reader, &r->out->end);
-		err = flush_full(r, reader);
+		err = freeze_full(r, reader);
 		if (err)
 			break;
 	}

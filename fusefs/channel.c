@@ -21,14 +21,15 @@
 #define CHANNEL_WORDS	    8U
 
 struct channel {
-	fuse_ino_t ino;	      /* [const] */
-	struct channel *next; /* [control.mu] */
-	unsigned users;	      /* [control.mu] and one while it is in the list */
-	pthread_mutex_t mu;   /* held while it works */
-	struct kv_buf in;     /* [mu] the request */
-	struct kv_buf out;    /* [mu] the answer, */
-	size_t got;	      /* [mu] of which so much was got */
-	bool running;	      /* [mu] the request was run */
+	fuse_ino_t ino;		/* [const] */
+	struct channel *next;	/* [control.mu] */
+	unsigned users;		/* [control.mu] and one while it is in the list */
+	pthread_mutex_t mu;	/* held while it works */
+	struct kv_buf in;	/* [mu] the request */
+	struct kv_buf out;	/* [mu] the answer, */
+	size_t got;		/* [mu] of which so much was got */
+	bool running;		/* [mu] the request was run */
+	struct kvfs_send *send; /* [mu] makes the answer piece by piece; NULL: it is complete */
 };
 
 /* ---- life ---- */
@@ -42,6 +43,7 @@ static void release(struct control *c, struct channel *ch)
 	pthread_mutex_unlock(&c->mu);
 	if (!last)
 		return;
+	kvfs_send_close(ch->send);
 	kv_buf_free(&ch->in);
 	kv_buf_free(&ch->out);
 	(void)pthread_mutex_destroy(&ch->mu);
@@ -128,6 +130,22 @@ static int run_diff(struct kvfsd *d, struct channel *ch, const char *const *word
 			 kv_slice_of(words[3], strlen(words[3])), put_change, &ch->out);
 }
 
+/* ---- send ---- */
+
+static int run_send(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	return kvfs_send_open(d->fs, words[1][0] ? words[1] : NULL, words[2],
+			      words[3][0] ? words[3] : NULL, &ch->send);
+}
+
+static int run_hash(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	uint8_t hash[KVFS_HASH_LEN];
+	int err = kvfs_snapshot_hash(d->fs, words[1], hash);
+
+	return err ? err : buf_append(&ch->out, hash, sizeof(hash));
+}
+
 /* ---- requests ---- */
 
 static const struct {
@@ -136,6 +154,8 @@ static const struct {
 	int (*run)(struct kvfsd *d, struct channel *ch, const char *const *words);
 } requests[] = {
 	{"diff", 4, run_diff},
+	{"hash", 2, run_hash},
+	{"send", 4, run_send},
 };
 
 static int run(struct kvfsd *d, struct channel *ch)
@@ -169,8 +189,17 @@ static int put(struct channel *ch, const struct kvfs_channel *piece)
 
 static int get(struct channel *ch, struct kvfs_channel *piece)
 {
-	size_t len = min_u64(ch->out.len - ch->got, sizeof(piece->data));
+	size_t len;
+	int err;
 
+	if (ch->send && ch->got == ch->out.len) {
+		buf_clear(&ch->out);
+		ch->got = 0;
+		err = kvfs_send_read(ch->send, &ch->out);
+		if (err && err != -KV_E_NOTFOUND)
+			return err;
+	}
+	len = min_u64(ch->out.len - ch->got, sizeof(piece->data));
 	if (len)
 		memcpy(piece->data, ch->out.data + ch->got, len);
 	ch->got += len;

@@ -16,7 +16,7 @@
 
 int channel_open(const struct target *t, struct channel *out)
 {
-	int fd = control_open(t, "channel", O_RDWR);
+	int fd = control_open(t, "channel", O_RDONLY);
 
 	if (fd < 0)
 		return fd == -ENOENT ? -EXDEV : fd;

@@ -30,6 +30,8 @@ CMD_DECLARE(rm);
 CMD_DECLARE(scan);
 CMD_DECLARE(snapshot);
 CMD_DECLARE(diff);
+CMD_DECLARE(send);
+CMD_DECLARE(receive);
 CMD_DECLARE(backup);
 CMD_DECLARE(sync);
 CMD_DECLARE(compact);

@@ -27,11 +27,15 @@ const char cmd_snapshot_help[] =
 	"usage: kvfs snapshot create TARGET [NAME]\n"
 	"       kvfs snapshot list [-b | -0] TARGET\n"
 	"       kvfs snapshot drop TARGET NAME...\n"
+	"       kvfs snapshot hash TARGET NAME\n"
 	"       kvfs snapshot restore TARGET NAME [PATH]\n"
 	"       kvfs snapshot keep TARGET [PERIOD=COUNT]... | none\n"
 	"\n"
 	"Take, list and drop snapshots of a volume. Of a mounted one they are directories\n"
 	"of .kvfs/snapshots. Without a NAME it is the time, in UTC; it is printed.\n"
+	"\n"
+	"hash: a number that is the same for equal trees, wherever they are: over paths,\n"
+	"attributes and contents, but no access times.\n"
 	"\n"
 	"restore: the PATH of a mounted volume, or all of one that is not mounted, becomes\n"
 	"what it was, at one instant.\n"
@@ -227,6 +231,19 @@ static int keep(const struct target *t, int argc, char **argv)
 	return err ? CMD_FAILED : CMD_OK;
 }
 
+static int hash(const struct target *t, int argc, char **argv)
+{
+	uint8_t sum[KVFS_HASH_LEN];
+	int err = control_hash(t, argv[0], sum);
+
+	(void)argc;
+	if (err)
+		return fail(t, argv[0], err);
+	text_hex(stdout, sum, sizeof(sum));
+	putchar('\n');
+	return CMD_OK;
+}
+
 /* ---- the command line ---- */
 
 static const struct action {
@@ -237,7 +254,7 @@ static const struct action {
 } actions[] = {
 	{"create", 2, 3, TARGET_WRITE, create}, {"list", 2, 2, TARGET_READ, NULL},
 	{"drop", 3, 0, TARGET_WRITE, drop},	{"restore", 3, 4, TARGET_WRITE, restore},
-	{"keep", 2, 0, TARGET_WRITE, keep},
+	{"keep", 2, 0, TARGET_WRITE, keep},	{"hash", 3, 3, TARGET_WRITE, hash},
 };
 
 /* @argv: the action, the target and what follows. */
@@ -248,11 +265,11 @@ static int run(int argc, char **argv, const struct text_names *names)
 	int status;
 
 	if (!argc)
-		return bad_usage("create, list, drop, restore or keep?");
+		return bad_usage("create, list, drop, restore, hash or keep?");
 	while (a < actions + KV_ARRAY_COUNT(actions) && strcmp(argv[0], a->name) != 0)
 		a++;
 	if (a == actions + KV_ARRAY_COUNT(actions))
-		return bad_usage("the word after it is create, list, drop, restore or keep");
+		return bad_usage("the word after it is create, list, drop, restore, hash or keep");
 	if (argc < a->least)
 		return bad_usage(argc < 2 ? "no volume or directory given" : "no name given");
 	if (a->most && argc > a->most)

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fusefs/cli/channel.h"
 #include "kvcore/base/buf.h"
 
 int control_open(const struct target *t, const char *what, int flags)
@@ -221,4 +222,28 @@ int control_create(const struct target *t, const char *name)
 int control_drop(const struct target *t, const char *name)
 {
 	return t->mounted ? change_mounted(t, name, false) : kvfs_snapshot_drop(t->fs, name);
+}
+
+/* ---- the root hash ---- */
+
+int control_hash(const struct target *t, const char *name, uint8_t out[KVFS_HASH_LEN])
+{
+	struct kv_slice piece;
+	struct channel c;
+	int err = kvfs_snapshot_check_name(name);
+
+	if (err || !t->mounted)
+		return err ? err : kvfs_snapshot_hash(t->fs, name, out);
+	err = channel_open(t, &c);
+	if (err)
+		return err;
+	err = channel_ask(&c, (const char *const[]){"hash", name, NULL});
+	if (!err)
+		err = channel_get(&c, &piece);
+	if (!err && piece.len != KVFS_HASH_LEN)
+		err = -EBADMSG;
+	if (!err)
+		memcpy(out, piece.data, KVFS_HASH_LEN);
+	channel_close(&c);
+	return err;
 }

@@ -34,4 +34,8 @@ void control_free_snapshots(struct control_snapshot *list, size_t count);
 int control_create(const struct target *t, const char *name) KV_MUST_CHECK;
 int control_drop(const struct target *t, const char *name) KV_MUST_CHECK;
 
+/* The root hash of one. Return: as kvfs_snapshot_hash(), -errno. */
+int control_hash(const struct target *t, const char *name, uint8_t out[KVFS_HASH_LEN])
+	KV_MUST_CHECK;
+
 #endif

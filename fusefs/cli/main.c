@@ -28,6 +28,8 @@ static const struct cmd commands[] = {
 	{"scan", "list keys, and values, in order", cmd_scan, cmd_scan_help},
 	{"snapshot", "take, list, drop, restore snapshots", cmd_snapshot, cmd_snapshot_help},
 	{"diff", "what changed since a snapshot", cmd_diff, cmd_diff_help},
+	{"send", "a snapshot as a stream", cmd_send, cmd_send_help},
+	{"receive", "make a snapshot from a stream", cmd_receive, cmd_receive_help},
 	{"backup", "run a command in a snapshot", cmd_backup, cmd_backup_help},
 	{"sync", "make everything durable", cmd_sync, cmd_sync_help},
 	{"compact", "drop what is dead and give its space back", cmd_compact, cmd_compact_help},

@@ -171,3 +171,9 @@ char *text_dir(const char *word)
 	}
 	return dir;
 }
+
+void text_hex(FILE *to, const uint8_t *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		fprintf(to, "%02x", bytes[i]);
+}

@@ -42,4 +42,7 @@ const char *text_key(const char *word) KV_MUST_CHECK;
  * caller. */
 char *text_dir(const char *word) KV_MUST_CHECK;
 
+/* Two lower-case digits a byte. */
+void text_hex(FILE *to, const uint8_t *bytes, size_t len);
+
 #endif

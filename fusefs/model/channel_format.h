@@ -18,6 +18,8 @@
  *
  *   "diff" OLD NEW BELOW     kvfs_diff(), an empty NEW is now; the answer is changes: kind (1
  * byte), length of path and of from (le32), path, from
+ *   "send" FROM NAME TOKEN   kvfs_send_open(), empty FROM and TOKEN are none; the answer is the
+ * stream "hash" NAME              kvfs_snapshot_hash(); the answer is the hash
  */
 enum kvfs_channel_op {
 	KVFS_CHANNEL_PUT, /* @data is the next piece */

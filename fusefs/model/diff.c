@@ -15,6 +15,7 @@
 #include "fusefs/model/lookup.h"
 #include "fusefs/model/place.h"
 #include "kvcore/base/buf.h"
+#include "kvcore/kv_diff.h"
 
 #define DIFF_PIECE ((size_t)256 * 1024) /* of contents compared at a time */
 

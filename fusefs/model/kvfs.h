@@ -194,6 +194,69 @@ KV_API int kvfs_draft_commit(struct kvfs *draft, const struct kvfs_draft_hooks *
 /* The end of it; all its functions return -ESTALE from then on. */
 KV_API void kvfs_draft_abort(struct kvfs *draft);
 
+/*
+ * The root hash of a snapshot: over paths, attributes but access times, extended attributes and
+ * contents, not ids. Equal trees have equal ones, on any volume. Remembered on the volume if it can
+ * be; else it costs by the volume. -KV_E_NOTFOUND, -KV_E_NOT_A_VOLUME.
+ */
+#define KVFS_HASH_LEN 32U
+KV_API int kvfs_snapshot_hash(struct kvfs *fs, const char *name, uint8_t out[KVFS_HASH_LEN])
+	KV_MUST_CHECK;
+
+/*
+ * The stream that makes snapshot @from (NULL: nothing) into snapshot @name, docs/format.md, section
+ * 10. It costs by the difference, in memory too, once the root hash of @from is remembered.
+ * @token: of kvfs_receive_token(): what the other side has is left out; NULL: all of it
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_NOT_A_VOLUME, -EINVAL (no token, or one of another stream, which
+ * kvfs_send_read() may tell later).
+ * Thread safety: one thread per stream.
+ */
+struct kvfs_send;
+KV_API int kvfs_send_open(struct kvfs *fs, const char *from, const char *name, const char *token,
+			  struct kvfs_send **out) KV_MUST_CHECK;
+/* Append the next bytes. -KV_E_NOTFOUND: there are no more. */
+KV_API int kvfs_send_read(struct kvfs_send *send, struct kv_buf *out) KV_MUST_CHECK;
+/* The root hash of @name, after the end. -KV_E_INVALID before. */
+KV_API int kvfs_send_hash(const struct kvfs_send *send, uint8_t out[KVFS_HASH_LEN]) KV_MUST_CHECK;
+KV_API void kvfs_send_close(struct kvfs_send *send); /* NULL is allowed */
+
+/*
+ * Receive a stream into a directory, which becomes what was sent at one instant, at the end, or
+ * stays as it is. What has come is staged on the volume and outlives a break.
+ * @below: a directory's path without slashes at its ends; empty: the root directory
+ * Return: 0, -KV_E_READONLY, -KV_E_BUSY (nodes but the root have references), -ENOENT, -ENOTDIR.
+ * Thread safety: one thread per stream, one stream at a time.
+ */
+struct kvfs_receive;
+KV_API int kvfs_receive_open(struct kvfs *fs, struct kv_slice below, struct kvfs_receive **out)
+	KV_MUST_CHECK;
+/*
+ * The next bytes of the stream, of any number.
+ * Return: 0, -EPROTO (not a stream, or what it says makes no sense), -EPROTONOSUPPORT (another
+ * version), -EBADMSG (damaged), -EILSEQ (a part is missing or comes twice), -ESRCH (it goes on
+ * where nothing was begun), -ESTALE (the directory is not what the stream begins with), -EBUSY (it
+ * was, and was changed since), -ENOTEMPTY (a whole tree goes into an empty directory only), -EEXIST
+ * (there is a snapshot of the name that is to be made), -KV_E_NOSPACE.
+ */
+KV_API int kvfs_receive_put(struct kvfs_receive *receive, struct kv_slice data) KV_MUST_CHECK;
+struct kvfs_received {
+	bool already; /* this stream was received before, and nothing was changed */
+	uint8_t hash[KVFS_HASH_LEN];
+	char name[KV_SNAPSHOT_NAME_MAX + 1]; /* of the snapshot that was made */
+};
+/*
+ * The stream has ended: make the directory what was sent, and a snapshot of it. Durable on return.
+ * Return: 0, -ENODATA (it was broken off: it can be resumed), -EUCLEAN (the outcome would not have
+ * the root hash of what was sent), -KV_E_NOSPACE, of kv_txn_commit().
+ */
+KV_API int kvfs_receive_finish(struct kvfs_receive *receive, struct kvfs_received *out)
+	KV_MUST_CHECK;
+KV_API void kvfs_receive_close(struct kvfs_receive *receive); /* NULL is allowed */
+/* Where a stream that was broken off goes on, for kvfs_send_open(). -KV_E_NOTFOUND. */
+KV_API int kvfs_receive_token(struct kvfs *fs, struct kv_buf *out) KV_MUST_CHECK;
+/* Forget what is staged. */
+KV_API int kvfs_receive_discard(struct kvfs *fs) KV_MUST_CHECK;
+
 /* No directory or transaction is open. Nodes are forgotten. Return: as kv_close(). */
 KV_API int kvfs_close(struct kvfs *fs) KV_MUST_CHECK;
 KV_API struct kv_db *kvfs_db(struct kvfs *fs);

@@ -23,6 +23,7 @@ enum model_keyspace {
 	MODEL_XATTRS = 4,   /* be64 id, name -> value too large for the record */
 	MODEL_ORPHANS = 5,  /* be64 id -> record of a file without a name */
 	MODEL_PREFIXES = 6, /* prefix of a displaced directory -> be64 id */
+	MODEL_STAGE = 16,   /* be64 number -> frame of a stream that is being received */
 	MODEL_META = 7,	    /* "root", "next_id", "format" */
 };
 

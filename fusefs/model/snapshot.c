@@ -9,6 +9,7 @@
 
 #include "fusefs/model/node.h"
 #include "fusefs/model/place.h"
+#include "fusefs/model/roothash.h"
 #include "fusefs/model/times.h"
 
 int kvfs_snapshot_check_name(const char *name)
@@ -34,5 +35,7 @@ int kvfs_snapshot_drop(struct kvfs *fs, const char *name)
 {
 	int err = kvfs_writable(fs);
 
-	return err ? err : kv_snapshot_drop(fs->db, name);
+	if (!err)
+		err = kv_snapshot_drop(fs->db, name);
+	return err ? err : roothash_forget(fs, name);
 }

@@ -19,6 +19,7 @@
 #include "kvcore/engine/level_iter.h"
 #include "kvcore/engine/merge_iter.h"
 #include "kvcore/engine/txn.h"
+#include "kvcore/kv_diff.h"
 
 struct kv_diff {
 	struct kv_txn *from, *to;

@@ -19,6 +19,7 @@
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/hash.h"
+#include "kvcore/kv_digest.h"
 
 #define CHECKSUM_SLOTS 16U
 
@@ -178,4 +179,67 @@ int checksum_verify(struct checksum *c, struct kv_slice data, const uint8_t sum[
 	if (err)
 		return err;
 	return memcmp(want, sum, CHECKSUM_LEN) ? -KV_E_CHECKSUM : 0;
+}
+
+/* ---- digests for callers ---- */
+
+struct kv_digest {
+	EVP_MD *sha256, *shake256;
+	EVP_MD_CTX *ctx;
+};
+
+int kv_digest_new(struct kv_digest **out)
+{
+	struct kv_digest *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->sha256 = EVP_MD_fetch(NULL, "SHA2-256", NULL);
+	d->shake256 = EVP_MD_fetch(NULL, "SHAKE-256", NULL);
+	d->ctx = EVP_MD_CTX_new();
+	if (!d->sha256 || !d->shake256 || !d->ctx) {
+		ERR_clear_error();
+		kv_digest_free(d);
+		return -KV_E_FEATURE;
+	}
+	*out = d;
+	return 0;
+}
+
+void kv_digest_free(struct kv_digest *d)
+{
+	if (!d)
+		return;
+	EVP_MD_CTX_free(d->ctx);
+	EVP_MD_free(d->sha256);
+	EVP_MD_free(d->shake256);
+	free(d);
+}
+
+static int kv_digest_update(struct kv_digest *d, const EVP_MD *md, const struct kv_slice *parts,
+			    size_t count)
+{
+	int ok = EVP_DigestInit_ex2(d->ctx, md, NULL);
+
+	for (size_t i = 0; ok && i < count; i++)
+		ok = EVP_DigestUpdate(d->ctx, parts[i].data, parts[i].len);
+	return ok;
+}
+
+int kv_digest_sha256(struct kv_digest *d, const struct kv_slice *parts, size_t count,
+		     uint8_t out[KV_DIGEST_LEN])
+{
+	if (kv_digest_update(d, d->sha256, parts, count) && EVP_DigestFinal_ex(d->ctx, out, NULL))
+		return 0;
+	ERR_clear_error();
+	return -EIO;
+}
+
+int kv_digest_expand(struct kv_digest *d, const struct kv_slice *parts, size_t count, uint8_t *out,
+		     size_t len)
+{
+	if (kv_digest_update(d, d->shake256, parts, count) && EVP_DigestFinalXOF(d->ctx, out, len))
+		return 0;
+	ERR_clear_error();
+	return -EIO;
 }

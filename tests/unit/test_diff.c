@@ -4,6 +4,7 @@
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
+#include "kvcore/kv_diff.h"
 #include "kvcore/kvcore_check.h"
 #include "tests/support/sim_env.h"
 #include "tests/support/test_suite.h"

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "kvcore/kv_types.h"
 
@@ -46,9 +47,23 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* Byte order of keys: memcmp, then the shorter one first. */
-int slice_compare(struct kv_slice a, struct kv_slice b);
-bool slice_equal(struct kv_slice a, struct kv_slice b);
+/* Byte order of keys: memcmp, then the shorter one first. An empty slice may have a null
+ * pointer, which memcmp() must not see. */
+static inline int slice_compare(struct kv_slice a, struct kv_slice b)
+{
+	size_t common = a.len < b.len ? a.len : b.len;
+	int order = common ? memcmp(a.data, b.data, common) : 0;
+
+	if (order)
+		return order;
+	return (a.len > b.len) - (a.len < b.len);
+}
+
+static inline bool slice_equal(struct kv_slice a, struct kv_slice b)
+{
+	return a.len == b.len && (!a.len || !memcmp(a.data, b.data, a.len));
+}
+
 bool slice_has_prefix(struct kv_slice s, struct kv_slice prefix);
 /* Length of the longest common prefix. */
 size_t slice_common_prefix(struct kv_slice a, struct kv_slice b);

@@ -1,27 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Comparison of borrowed bytes, declared in base.h. The order is that of
- * memcmp, the shorter one first, which is the order of keys everywhere in
- * kvcore. An empty slice may have a null pointer, which memcmp() must not see.
+ * Prefixes of borrowed bytes, declared in base.h, where the comparisons are that every
+ * search needs. An empty slice may have a null pointer, which memcmp() must not see.
  */
 #include "kvcore/base/base.h"
 
 #include <string.h>
-
-int slice_compare(struct kv_slice a, struct kv_slice b)
-{
-	size_t common = a.len < b.len ? a.len : b.len;
-	int order = common ? memcmp(a.data, b.data, common) : 0;
-
-	if (order)
-		return order;
-	return (a.len > b.len) - (a.len < b.len);
-}
-
-bool slice_equal(struct kv_slice a, struct kv_slice b)
-{
-	return a.len == b.len && (!a.len || !memcmp(a.data, b.data, a.len));
-}
 
 bool slice_has_prefix(struct kv_slice s, struct kv_slice prefix)
 {

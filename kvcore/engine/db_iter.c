@@ -29,11 +29,12 @@ struct kv_iter {
 	struct kv_txn *txn;
 	struct view *view;
 	struct iter *merged;
-	struct range_set *ranges; /* of the layers, visible or not */
+	struct range_set *ranges; /* of the layers, visible or not; NULL: there are none */
 	kv_seq snapshot;
-	bool has_snapshot;   /* @snapshot is registered for the iterator */
-	struct kv_buf lower; /* ikey, first allowed */
-	struct kv_buf upper; /* ikey, first not allowed */
+	bool has_snapshot;     /* @snapshot is registered for the iterator */
+	struct kv_slice lower; /* ikey, first allowed; in room */
+	struct kv_slice upper; /* ikey, first not allowed; in room */
+	uint64_t upper_head;   /* key_head() of it */
 	enum direction direction;
 	struct kv_buf key; /* ikey shown */
 	enum entry_kind kind;
@@ -42,56 +43,63 @@ struct kv_iter {
 	struct kv_buf large;   /* a large value that was read */
 	bool large_loaded;
 	bool own; /* shown is a write of the transaction itself */
+	uint8_t room[];
 };
+
+/* Sources of a usual view: more are gathered on the heap. */
+#define SOURCES_FEW 24U
 
 /* ---- opening ------------------------------------------------------------------ */
 
-/* First ikey behind all that begin with @prefix: its last byte that can be raised is. */
-static int prefix_end(struct kv_slice prefix, struct kv_buf *out)
+/* The first bytes of a key as a number: of two keys with different ones it has their order. */
+static uint64_t key_head(struct kv_slice key)
 {
-	size_t n = prefix.len;
-	int err;
+	uint8_t b[sizeof(uint64_t)] = {0};
 
-	while (n && prefix.data[n - 1] == 0xff)
-		n--;
-	KV_ASSERT(n); /* the keyspace's bytes are never both 0xff */
-	err = buf_assign(out, kv_slice_of(prefix.data, n));
-	if (!err)
-		out->data[n - 1]++;
-	return err;
+	if (key.len >= sizeof(b))
+		return be64_at(key.data);
+	for (size_t i = 0; i < key.len; i++)
+		b[i] = key.data[i];
+	return be64_at(b);
 }
 
-int db_iter_bounds(unsigned keyspace, const struct kv_range *range, struct kv_buf *lower,
-		   struct kv_buf *upper)
+static bool before_upper(const struct kv_iter *it, struct kv_slice key)
 {
-	static const struct kv_range whole;
+	uint64_t head = key_head(key);
 
-	uint8_t buf[IKEY_MAX];
-	struct kv_slice prefix;
-	struct kv_slice bound;
+	return head != it->upper_head ? head < it->upper_head : slice_compare(key, it->upper) < 0;
+}
+
+/* Is it the key that was shown last? Neighbours mostly differ in their last bytes. */
+static bool is_shown(const struct kv_iter *it, struct kv_slice key)
+{
+	size_t len = it->key.len;
+
+	if (len != key.len || !len)
+		return false;
+	return key.data[len - 1] == it->key.data[len - 1] &&
+	       memcmp(key.data, it->key.data, len) == 0;
+}
+
+static bool any_ranges(const struct kv_iter *it)
+{
+	return it->ranges && range_set_count(it->ranges);
+}
+
+/* The set, made when there is something to put into it. */
+static int need_ranges(struct kv_iter *it)
+{
+	return it->ranges ? 0 : range_set_new(&it->ranges);
+}
+
+static int gather_memtable_ranges(struct kv_iter *it, struct memtable *m)
+{
 	int err;
 
-	if (!range)
-		range = &whole;
-	if (range->lower.len > KV_KEY_MAX || range->upper.len > KV_KEY_MAX ||
-	    range->prefix.len > KV_KEY_MAX)
-		return -KV_E_INVALID;
-	prefix = ikey_make(buf, keyspace, range->prefix);
-	err = buf_assign(lower, prefix);
-	if (!err)
-		err = prefix_end(prefix, upper);
-	if (err)
-		return err;
-	bound = ikey_make(buf, keyspace, range->lower);
-	if (slice_compare(bound, kv_buf_slice(lower)) > 0)
-		err = buf_assign(lower, bound);
-	if (!err && range->upper.len) {
-		bound = ikey_make(buf, keyspace, range->upper);
-		if (slice_compare(bound, kv_buf_slice(upper)) < 0)
-			err = buf_assign(upper, bound);
-	}
-
-	return err;
+	if (!memtable_has_ranges(m))
+		return 0;
+	err = need_ranges(it);
+	return err ? err : memtable_ranges(m, it->ranges);
 }
 
 static int gather_table_ranges(struct kv_iter *it, struct table *t)
@@ -104,23 +112,20 @@ static int gather_table_ranges(struct kv_iter *it, struct table *t)
 	err = table_ranges(t, &set);
 	if (err || !set)
 		return err;
-	return range_set_add_set(it->ranges, set, kv_buf_slice(&it->lower),
-				 kv_buf_slice(&it->upper));
+	err = need_ranges(it);
+	return err ? err : range_set_add_set(it->ranges, set, it->lower, it->upper);
 }
 
 static int gather_ranges(struct kv_iter *it)
 {
 	struct view *v = it->view;
-	int err = range_set_new(&it->ranges);
+	int err;
 
-	if (err || slice_compare(kv_buf_slice(&it->lower), kv_buf_slice(&it->upper)) >= 0)
-		return err; /* nothing lies between the bounds */
-	if (memtable_has_ranges(v->active))
-		err = memtable_ranges(v->active, it->ranges);
-	for (unsigned i = 0; !err && i < v->frozen_count; i++) {
-		if (memtable_has_ranges(v->frozen[i]))
-			err = memtable_ranges(v->frozen[i], it->ranges);
-	}
+	if (slice_compare(it->lower, it->upper) >= 0)
+		return 0; /* nothing lies between the bounds */
+	err = gather_memtable_ranges(it, v->active);
+	for (unsigned i = 0; !err && i < v->frozen_count; i++)
+		err = gather_memtable_ranges(it, v->frozen[i]);
 	for (unsigned n = 0; !err && n < KV_LEVELS; n++) {
 		const struct version_level *l = &v->version->level[n];
 
@@ -140,7 +145,7 @@ static int add_skipping(struct kv_iter *it, struct sources *s, struct iter *sour
 {
 	int err = 0;
 
-	if (range_set_count(it->ranges))
+	if (any_ranges(it))
 		err = skip_iter_new(source, it->ranges, seq_max, it->snapshot, &source);
 	if (!err)
 		s->list[s->count++] = source;
@@ -198,11 +203,13 @@ static int add_sources(struct kv_iter *it, struct sources *s)
 
 static int open_sources(struct kv_iter *it)
 {
-	struct sources s = {0};
+	size_t max = 2 + VIEW_FROZEN_MAX + it->view->version->level[0].count + KV_LEVELS;
+	struct iter *few[SOURCES_FEW];
+	struct sources s = {few, 0};
 	int err;
 
-	s.list = calloc(2 + VIEW_FROZEN_MAX + it->view->version->level[0].count + KV_LEVELS,
-			sizeof(*s.list));
+	if (max > SOURCES_FEW)
+		s.list = malloc(max * sizeof(*s.list));
 	if (!s.list)
 		return -ENOMEM;
 	err = add_sources(it, &s);
@@ -212,24 +219,42 @@ static int open_sources(struct kv_iter *it)
 	} else {
 		err = merge_iter_new(s.list, s.count, &it->merged);
 	}
-	free(s.list);
+	if (s.list != few)
+		free(s.list);
 	return err;
+}
+
+/* An iterator with its bounds, of the transaction. */
+static struct kv_iter *iter_make(struct kv_txn *txn, const struct db_iter_limits *b)
+{
+	struct kv_iter *it = malloc(sizeof(*it) + b->lower.len + b->upper.len);
+
+	if (!it)
+		return NULL;
+	*it = (struct kv_iter){.txn = txn};
+	memcpy(it->room, b->lower.data, b->lower.len);
+	memcpy(it->room + b->lower.len, b->upper.data, b->upper.len);
+	it->lower = kv_slice_of(it->room, b->lower.len);
+	it->upper = kv_slice_of(it->room + b->lower.len, b->upper.len);
+	it->upper_head = key_head(it->upper);
+	txn->iterators++;
+	return it;
 }
 
 static int open_any(struct kv_txn *txn, unsigned keyspace, const struct kv_range *range,
 		    struct kv_iter **out)
 {
-	struct kv_iter *it = calloc(1, sizeof(*it));
+	struct kv_iter *it;
+	struct db_iter_limits b;
 	int err;
 
+	err = db_iter_limits(&b, keyspace, range);
+	if (err)
+		return err;
+	it = iter_make(txn, &b);
 	if (!it)
 		return -ENOMEM;
-	it->txn = txn;
-	txn->iterators++;
-	err = db_iter_bounds(keyspace, range, &it->lower, &it->upper);
-	if (!err)
-		err = txn_begin_scan(txn, kv_buf_slice(&it->lower), kv_buf_slice(&it->upper),
-				     &it->snapshot);
+	err = txn_begin_scan(txn, it->lower, it->upper, &it->snapshot);
 	if (!err) {
 		it->has_snapshot = !txn->has_snapshot;
 		it->view = view_get(txn->db);
@@ -269,8 +294,6 @@ void kv_iter_close(struct kv_iter *it)
 	view_unref(it->view);
 	if (it->has_snapshot)
 		snapshots_release(it->txn->db->snapshots, it->snapshot);
-	kv_buf_free(&it->lower);
-	kv_buf_free(&it->upper);
 	kv_buf_free(&it->key);
 	kv_buf_free(&it->copy);
 	kv_buf_free(&it->large);
@@ -297,8 +320,7 @@ static bool is_live(const struct kv_iter *it, const struct entry *e)
 	if (w && range_set_count(writeset_ranges(w)) &&
 	    range_set_covering(writeset_ranges(w), e->key, KV_SEQ_MAX))
 		return false;
-	return !range_set_count(it->ranges) ||
-	       range_set_covering(it->ranges, e->key, it->snapshot) <= e->seq;
+	return !any_ranges(it) || range_set_covering(it->ranges, e->key, it->snapshot) <= e->seq;
 }
 
 static int lost(struct kv_iter *it, int err)
@@ -319,9 +341,9 @@ static int find_forward(struct kv_iter *it, int err)
 	it->large_loaded = false;
 	for (; !err; err = iter_next(it->merged)) {
 		iter_entry(it->merged, &e);
-		if (slice_compare(e.key, kv_buf_slice(&it->upper)) >= 0)
+		if (!before_upper(it, e.key))
 			return lost(it, -KV_E_NOTFOUND);
-		if (it->key.len && slice_equal(e.key, kv_buf_slice(&it->key)))
+		if (is_shown(it, e.key))
 			continue;
 		if (!is_visible(it, &e))
 			continue;
@@ -383,7 +405,7 @@ static int find_backward(struct kv_iter *it, int err)
 	it->large_loaded = false;
 	while (!err) {
 		iter_entry(it->merged, &e);
-		if (slice_compare(e.key, kv_buf_slice(&it->lower)) < 0)
+		if (slice_compare(e.key, it->lower) < 0)
 			return lost(it, -KV_E_NOTFOUND);
 		err = read_group_backward(it, &moved, &shown);
 		if (err)
@@ -428,19 +450,19 @@ static int seek_backward(struct kv_iter *it, struct kv_slice ikey)
 
 int kv_iter_first(struct kv_iter *it)
 {
-	return seek_forward(it, kv_buf_slice(&it->lower));
+	return seek_forward(it, it->lower);
 }
 
 int kv_iter_last(struct kv_iter *it)
 {
-	return seek_backward(it, kv_buf_slice(&it->upper));
+	return seek_backward(it, it->upper);
 }
 
 /* The ikey of a key to seek, kept within the bounds. */
 static struct kv_slice clamp(const struct kv_iter *it, struct kv_slice key, uint8_t *buf)
 {
-	struct kv_slice lower = kv_buf_slice(&it->lower);
-	struct kv_slice upper = kv_buf_slice(&it->upper);
+	struct kv_slice lower = it->lower;
+	struct kv_slice upper = it->upper;
 	struct kv_slice ikey = ikey_make(buf, ikey_keyspace(lower), key);
 
 	if (slice_compare(ikey, lower) < 0)

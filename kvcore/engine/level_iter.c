@@ -209,14 +209,12 @@ static const struct iter_ops level_iter_ops = {
 
 int level_iter_new(struct table *const *tables, size_t count, unsigned flags, struct iter **out)
 {
-	struct level_iter *li = calloc(1, sizeof(*li));
+	struct level_iter *li = malloc(sizeof(*li));
 
 	if (!li)
 		return -ENOMEM;
-	li->base.ops = &level_iter_ops;
-	li->tables = tables;
-	li->count = count;
-	li->flags = flags;
+	*li = (struct level_iter){
+		.base.ops = &level_iter_ops, .tables = tables, .count = count, .flags = flags};
 	*out = &li->base;
 	return 0;
 }

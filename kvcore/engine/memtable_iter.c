@@ -118,12 +118,11 @@ static const struct iter_ops memtable_iter_ops = {
 
 int memtable_iter_new(struct memtable *m, struct iter **out)
 {
-	struct memtable_iter *mi = calloc(1, sizeof(*mi));
+	struct memtable_iter *mi = malloc(sizeof(*mi));
 
 	if (!mi)
 		return -ENOMEM;
-	mi->base.ops = &memtable_iter_ops;
-	mi->m = memtable_ref(m);
+	*mi = (struct memtable_iter){.base.ops = &memtable_iter_ops, .m = memtable_ref(m)};
 	*out = &mi->base;
 	return 0;
 }

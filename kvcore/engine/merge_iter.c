@@ -27,7 +27,7 @@ struct merge_iter {
 	size_t count;
 	size_t heap_len; /* 0: not positioned */
 	bool reverse;
-	struct source **heap; /* the current entry's source is the first */
+	struct source **heap; /* the current entry's source is the first; behind the sources */
 	struct source sources[];
 };
 
@@ -217,7 +217,8 @@ static int step(struct merge_iter *mi, bool reverse)
 	err = reverse ? iter_prev(current->it) : iter_next(current->it);
 	if (!err) {
 		iter_entry(current->it, &current->at);
-		sift_down(mi, 0);
+		if (mi->heap_len > 1) /* else it is alone */
+			sift_down(mi, 0);
 		return 0;
 	}
 	if (err != -KV_E_NOTFOUND) {
@@ -257,7 +258,6 @@ static void op_close(struct iter *it)
 
 	for (size_t i = 0; i < mi->count; i++)
 		iter_close(mi->sources[i].it);
-	free(mi->heap);
 	free(mi);
 }
 
@@ -280,23 +280,21 @@ int merge_iter_new(struct iter **sources, size_t count, struct iter **out)
 		*out = sources[0];
 		return 0;
 	}
-	mi = calloc(1, sizeof(*mi) + count * sizeof(mi->sources[0]));
-	if (!mi)
-		goto fail;
-	mi->heap = calloc(count + 1, sizeof(struct source *));
-	if (!mi->heap)
-		goto fail;
+	mi = malloc(sizeof(*mi) + count * (sizeof(mi->sources[0]) + sizeof(mi->heap[0])));
+	if (!mi) {
+		for (size_t i = 0; i < count; i++)
+			iter_close(sources[i]);
+		return -ENOMEM;
+	}
 	mi->base.ops = &merge_iter_ops;
 	mi->count = count;
+	mi->heap_len = 0;
+	mi->reverse = false;
+	mi->heap = (struct source **)(void *)&mi->sources[count];
 	for (size_t i = 0; i < count; i++) {
 		mi->sources[i].it = sources[i];
 		mi->sources[i].index = i;
 	}
 	*out = &mi->base;
 	return 0;
-fail:
-	for (size_t i = 0; i < count; i++)
-		iter_close(sources[i]);
-	free(mi);
-	return -ENOMEM;
 }

@@ -77,9 +77,16 @@ int validate_txn(struct kv_txn *txn) KV_MUST_CHECK;
 int validate_changed(struct view *v, struct kv_slice from, struct kv_slice to, kv_seq floor,
 		     bool *changed) KV_MUST_CHECK;
 
-/* db_iter.c: the ikeys that bound a range; NULL: the whole keyspace. -KV_E_INVALID. */
+/* db_iter_limits.c: the ikeys that bound a range; NULL: the whole keyspace. -KV_E_INVALID. */
 int db_iter_bounds(unsigned keyspace, const struct kv_range *range, struct kv_buf *lower,
 		   struct kv_buf *upper) KV_MUST_CHECK;
+/* The same as slices of the caller's memory. -KV_E_INVALID outside the limits. */
+struct db_iter_limits {
+	struct kv_slice lower, upper; /* in the buffers */
+	uint8_t lower_buf[IKEY_MAX], upper_buf[IKEY_MAX];
+};
+int db_iter_limits(struct db_iter_limits *b, unsigned keyspace, const struct kv_range *range)
+	KV_MUST_CHECK;
 /* Iterate over the engine's own keyspace, over the keys that begin with @tag. */
 int db_iter_open_system(struct kv_txn *txn, char tag, struct kv_iter **out) KV_MUST_CHECK;
 

@@ -273,31 +273,70 @@ struct page page_view(const uint8_t *data, size_t len)
 	return p;
 }
 
+/* Of a validated page: it ends, in the shortest form. */
+static inline uint64_t take_varint(const uint8_t **at)
+{
+	const uint8_t *p = *at;
+	uint64_t v = *p++;
+
+	if (v >= 0x80) {
+		unsigned shift = 7;
+		uint64_t byte;
+
+		v &= 0x7f;
+		do {
+			byte = *p++;
+			v |= (byte & 0x7f) << shift;
+			shift += 7;
+		} while (byte >= 0x80);
+	}
+	*at = p;
+	return v;
+}
+
 void page_get_cell(const struct page *p, uint32_t i, struct page_cell *out)
 {
-	size_t end = i + 1 < p->count ? slot_at(p, i + 1) : p->cells_end;
-	bool ok = parse_cell(p, p->data + slot_at(p, i), p->data + end, out);
+	const uint8_t *c = p->data + slot_at(p, i);
+	const uint8_t *end = p->data + (i + 1 < p->count ? slot_at(p, i + 1) : p->cells_end);
+	size_t rest_len;
 
-	KV_ASSERT(ok);
+	out->tag = *c++;
+	out->suffix_len = (uint32_t)take_varint(&c);
+	out->seq = p->base_seq + take_varint(&c);
+	if (p->data[0] == PAGE_INNER && !(out->tag & PAGE_SEP_HAS_SEQ))
+		out->seq = KV_SEQ_MAX;
+	rest_len = out->suffix_len > PAGE_HEAD_LEN ? out->suffix_len - PAGE_HEAD_LEN : 0;
+	KV_ASSERT(c + rest_len <= end);
+	out->rest = kv_slice_of(c, rest_len);
+	out->payload = kv_slice_of(c + rest_len, (size_t)(end - c) - rest_len);
 }
 
 void page_get_child(const struct page *p, uint32_t i, struct page_ref *out)
 {
-	struct page_cell c;
-	bool ok;
+	struct page_cell cell;
+	const uint8_t *c;
 
-	page_get_cell(p, i, &c);
-	ok = parse_ref(c.payload, out);
-	KV_ASSERT(ok);
+	page_get_cell(p, i, &cell);
+	c = cell.payload.data;
+	out->off = take_varint(&c);
+	out->stored_len = (uint32_t)take_varint(&c);
+	out->raw_len = (uint32_t)take_varint(&c);
+	KV_ASSERT(c + CHECKSUM_LEN == cell.payload.data + cell.payload.len);
+	memcpy(out->sum, c, CHECKSUM_LEN);
+}
+
+size_t page_get_suffix(const struct page *p, uint32_t i, const struct page_cell *cell, uint8_t *out)
+{
+	memcpy(out, p->heads + (size_t)i * PAGE_HEAD_LEN, PAGE_HEAD_LEN);
+	if (cell->rest.len > 0)
+		memcpy(out + PAGE_HEAD_LEN, cell->rest.data, cell->rest.len);
+	return cell->suffix_len;
 }
 
 size_t page_get_key(const struct page *p, uint32_t i, const struct page_cell *cell, uint8_t *out)
 {
 	memcpy(out, p->prefix, p->prefix_len);
-	memcpy(out + p->prefix_len, p->heads + (size_t)i * PAGE_HEAD_LEN, PAGE_HEAD_LEN);
-	if (cell->rest.len > 0)
-		memcpy(out + p->prefix_len + PAGE_HEAD_LEN, cell->rest.data, cell->rest.len);
-	return p->prefix_len + cell->suffix_len;
+	return p->prefix_len + page_get_suffix(p, i, cell, out + p->prefix_len);
 }
 
 bool page_key_equals(const struct page *p, uint32_t i, const struct page_cell *cell,

@@ -108,6 +108,9 @@ void page_get_child(const struct page *p, uint32_t i, struct page_ref *out);
 /* Write the key of a cell to @out, which has room for PAGE_KEY_ROOM; return its length. */
 #define PAGE_KEY_ROOM (IKEY_MAX + PAGE_HEAD_LEN)
 size_t page_get_key(const struct page *p, uint32_t i, const struct page_cell *cell, uint8_t *out);
+/* The same without the prefix of the page. */
+size_t page_get_suffix(const struct page *p, uint32_t i, const struct page_cell *cell,
+		       uint8_t *out);
 bool page_key_equals(const struct page *p, uint32_t i, const struct page_cell *cell,
 		     struct kv_slice ikey);
 

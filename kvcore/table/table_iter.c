@@ -22,7 +22,8 @@
 
 #define AHEAD_MIN (128U * 1024) /* of reading ahead, bytes */
 #define AHEAD_MAX (1024U * 1024)
-#define AHEAD_RUN 2U /* leaves crossed forward before reading ahead pays */
+#define AHEAD_RUN 2U  /* leaves crossed forward before reading ahead pays */
+#define KEY_SHORT 96U /* bytes of a key for which an iterator has room of its own */
 
 struct step {
 	struct table_page page;
@@ -37,10 +38,14 @@ struct table_iter {
 	unsigned run; /* leaves crossed forward since the last other move, up to AHEAD_RUN */
 	size_t ahead; /* bytes to read next */
 	struct table_span span;
-	struct step path[TABLE_HEIGHT_MAX]; /* from the root; a leaf is at meta.height - 1 */
-	struct page_cell cell;		    /* of the present entry */
+	struct page_cell cell; /* of the present entry */
 	size_t key_len;
-	uint8_t key[PAGE_KEY_ROOM];
+	size_t key_room;
+	uint8_t *key; /* short, or key_room bytes of heap */
+	/* The leaf whose prefix the key begins with, if any: steps within it leave that alone. */
+	const uint8_t *prefix_of;
+	uint8_t short_key[KEY_SHORT];
+	struct step path[]; /* from the root; a leaf is at meta.height - 1 */
 };
 
 /* Which end of a page to enter, or where to look. */
@@ -61,14 +66,41 @@ static struct kv_slice key_of(const struct table_iter *it)
 	return kv_slice_of(it->key, it->key_len);
 }
 
-/* Positioned on the leaf's present cell. */
-static void settle(struct table_iter *it)
+/* Room for any key. */
+static int grow_key(struct table_iter *it)
 {
-	struct step *leaf = leaf_of(it);
+	uint8_t *key = malloc(PAGE_KEY_ROOM);
 
-	page_get_cell(&leaf->page.view, leaf->i, &it->cell);
-	it->key_len = page_get_key(&leaf->page.view, leaf->i, &it->cell, it->key);
+	if (!key)
+		return -ENOMEM;
+	memcpy(key, it->key, it->key_len);
+	it->key = key;
+	it->key_room = PAGE_KEY_ROOM;
+	return 0;
+}
+
+/* Positioned on the leaf's present cell. Return: 0, -ENOMEM (not positioned). */
+static int settle(struct table_iter *it)
+{
+	const struct step *leaf = leaf_of(it);
+	const struct page *p = &leaf->page.view;
+	int err;
+
+	page_get_cell(p, leaf->i, &it->cell);
+	if (p->prefix_len + PAGE_HEAD_LEN + it->cell.rest.len > it->key_room) {
+		it->positioned = false;
+		err = grow_key(it);
+		if (err)
+			return err;
+	}
+	if (it->prefix_of != p->data) {
+		memcpy(it->key, p->prefix, p->prefix_len);
+		it->prefix_of = p->data;
+	}
+	it->key_len =
+		p->prefix_len + page_get_suffix(p, leaf->i, &it->cell, it->key + p->prefix_len);
 	it->positioned = true;
+	return 0;
 }
 
 /* ---- pages ------------------------------------------------------------------- */
@@ -112,6 +144,7 @@ static int enter(struct table_iter *it, uint32_t depth, const struct page_ref *r
 	if (step->page.data && step->page.off == ref->off && step->page.view.len == ref->raw_len)
 		return 0;
 	table_drop_page(it->t, &step->page);
+	it->prefix_of = NULL; /* another page may come to lie at the same address */
 	return use_page(it, ref, it->t->meta.height - depth, &step->page);
 }
 
@@ -202,7 +235,9 @@ static int cross_in_order(struct table_iter *it, bool forward)
 	err = cross(it, forward);
 	if (err)
 		return err;
-	settle(it);
+	err = settle(it);
+	if (err)
+		return err;
 	now = (struct entry){.key = key_of(it), .seq = it->cell.seq};
 	order = entry_compare(&before, &now);
 	return forward == (order < 0) && order != 0 ? 0 : damaged(it);
@@ -219,9 +254,7 @@ static int move_first(struct iter *base)
 	it->run = it->flags & TABLE_ITER_ONCE ? AHEAD_RUN : 0;
 	it->ahead = AHEAD_MIN;
 	err = descend_from_root(it, AIM_FIRST, (struct kv_slice){0});
-	if (!err)
-		settle(it);
-	return err;
+	return err ? err : settle(it);
 }
 
 static int move_last(struct iter *base)
@@ -231,9 +264,7 @@ static int move_last(struct iter *base)
 
 	it->run = 0;
 	err = descend_from_root(it, AIM_LAST, (struct kv_slice){0});
-	if (!err)
-		settle(it);
-	return err;
+	return err ? err : settle(it);
 }
 
 static int move_seek(struct iter *base, struct kv_slice ikey)
@@ -251,7 +282,9 @@ static int move_seek(struct iter *base, struct kv_slice ikey)
 		if (err)
 			return err;
 	}
-	settle(it);
+	err = settle(it);
+	if (err)
+		return err;
 	return slice_compare(key_of(it), ikey) >= 0 ? 0 : damaged(it);
 }
 
@@ -271,7 +304,9 @@ static int move_seek_before(struct iter *base, struct kv_slice ikey)
 	} else {
 		leaf_of(it)->i--;
 	}
-	settle(it);
+	err = settle(it);
+	if (err)
+		return err;
 	return slice_compare(key_of(it), ikey) < 0 ? 0 : damaged(it);
 }
 
@@ -284,8 +319,7 @@ static int move_next(struct iter *base)
 	if (leaf->i + 1 == leaf->page.view.count)
 		return cross_in_order(it, true);
 	leaf->i++;
-	settle(it);
-	return 0;
+	return settle(it);
 }
 
 static int move_prev(struct iter *base)
@@ -297,8 +331,7 @@ static int move_prev(struct iter *base)
 	if (leaf->i == 0)
 		return cross_in_order(it, false);
 	leaf->i--;
-	settle(it);
-	return 0;
+	return settle(it);
 }
 
 static void get_entry(struct iter *base, struct entry *out)
@@ -319,6 +352,8 @@ static void iter_free(struct iter *base)
 	for (uint32_t depth = 0; depth < it->t->meta.height; depth++)
 		table_drop_page(it->t, &it->path[depth].page);
 	table_span_fini(&it->span);
+	if (it->key != it->short_key)
+		free(it->key);
 	free(it);
 }
 
@@ -335,9 +370,8 @@ static const struct iter_ops table_iter_ops = {
 
 int table_iter_new(struct table *t, unsigned flags, struct iter **out)
 {
-	/* Not calloc(): the path beyond the table's height and the key are never looked at before
-	 * they are set, and clearing them would cost more than a seek. */
-	struct table_iter *it = malloc(sizeof(*it));
+	/* Small, so that malloc() has it at hand: a seek opens one of these for each level. */
+	struct table_iter *it = malloc(sizeof(*it) + t->meta.height * sizeof(it->path[0]));
 
 	if (!it)
 		return -ENOMEM;
@@ -348,6 +382,10 @@ int table_iter_new(struct table *t, unsigned flags, struct iter **out)
 	it->run = 0;
 	it->ahead = AHEAD_MIN;
 	it->span = (struct table_span){0};
+	it->key_len = 0;
+	it->key_room = KEY_SHORT;
+	it->key = it->short_key;
+	it->prefix_of = NULL;
 	for (uint32_t depth = 0; depth < t->meta.height; depth++)
 		it->path[depth] = (struct step){0};
 	*out = &it->base;

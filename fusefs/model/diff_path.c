@@ -135,8 +135,9 @@ static int diff_key_of_prefix(struct diff *d, enum diff_side_id side, struct kv_
 		return diff_find_moved(d, side, prefix, key);
 	if (err != -KV_E_NOTFOUND)
 		return err;
-	if (!prefix.data[0])
-		return -KV_E_CORRUPT; /* a fresh one is always displaced */
+	/* A fresh one is always displaced; below it stand natural ones. */
+	if (!prefix.data[0] && prefix.len == MODEL_FRESH_LEN)
+		return -KV_E_CORRUPT;
 	*key = kv_slice_of(prefix.data, prefix.len - 1);
 	return 0;
 }

@@ -172,6 +172,7 @@ static void fill_options(const struct mount_options *opt, struct log *log, struc
 		.atime = opt->atime == OPTIONS_NOATIME	     ? KVFS_NOATIME
 			 : opt->atime == OPTIONS_STRICTATIME ? KVFS_STRICTATIME
 							     : KVFS_RELATIME,
+		.nodiratime = opt->nodiratime == OPTIONS_ON,
 		.kv =
 			{
 				.cache_bytes = opt->cache_bytes,

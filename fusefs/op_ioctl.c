@@ -2,8 +2,9 @@
 /*
  * Control requests: those of control.h, and the flags of chattr(1) and lsattr(1). The
  * kernel checks who may set flags, and asks in two forms: the old one, and that of
- * XFS, of which only the flags have a meaning here. Attributes that the kernel
- * holds stay true, since flags are not among them.
+ * XFS, of which only the flags have a meaning here. Of the attributes that the kernel
+ * holds the time of change is no longer true then, so it is told; no page and no lock is
+ * involved, so that may be done here.
  */
 #include <errno.h>
 #include <linux/fs.h>
@@ -75,9 +76,12 @@ static int get_flags(struct kvfs *fs, struct kvfs_node *node, uint32_t *old, uin
 	return 0;
 }
 
-static int set_flags(struct kvfs *fs, struct kvfs_node *node, uint32_t flags, bool xfs)
+static int set_flags(fuse_req_t req, fuse_ino_t ino, struct kvfs_node *node, uint32_t flags,
+		     bool xfs)
 {
+	struct fuse_session *session = op_daemon(req)->keeper.fuse;
 	struct kvfs_attr values = {0};
+	int err;
 
 	for (size_t i = 0; i < KV_ARRAY_COUNT(names); i++) {
 		uint32_t bit = xfs ? names[i].xfs : names[i].old;
@@ -88,11 +92,14 @@ static int set_flags(struct kvfs *fs, struct kvfs_node *node, uint32_t flags, bo
 	}
 	if (flags)
 		return -EOPNOTSUPP;
-	return kvfs_setattr(fs, node, KVFS_SET_FLAGS, &values, NULL);
+	err = kvfs_setattr(op_fs(req, ino), node, KVFS_SET_FLAGS, &values, NULL);
+	if (!err && session)
+		(void)fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
+	return err;
 }
 
 /* The form of XFS. @in is empty if they are asked for. */
-static int xfs_flags(fuse_req_t req, struct kvfs *fs, struct kvfs_node *node, const void *in,
+static int xfs_flags(fuse_req_t req, fuse_ino_t ino, struct kvfs_node *node, const void *in,
 		     size_t len)
 {
 	struct fsxattr x;
@@ -101,7 +108,7 @@ static int xfs_flags(fuse_req_t req, struct kvfs *fs, struct kvfs_node *node, co
 
 	memset(&x, 0, sizeof(x));
 	if (!in) {
-		err = get_flags(fs, node, &old, &x.fsx_xflags);
+		err = get_flags(op_fs(req, ino), node, &old, &x.fsx_xflags);
 		if (!err)
 			fuse_reply_ioctl(req, 0, &x, sizeof(x));
 		return err;
@@ -111,21 +118,21 @@ static int xfs_flags(fuse_req_t req, struct kvfs *fs, struct kvfs_node *node, co
 	memcpy(&x, in, sizeof(x));
 	if (x.fsx_extsize || x.fsx_projid || x.fsx_cowextsize)
 		return -EOPNOTSUPP;
-	err = set_flags(fs, node, x.fsx_xflags & ~(uint32_t)FS_XFLAG_HASATTR, true);
+	err = set_flags(req, ino, node, x.fsx_xflags & ~(uint32_t)FS_XFLAG_HASATTR, true);
 	if (!err)
 		fuse_reply_ioctl(req, 0, NULL, 0);
 	return err;
 }
 
 /* They are 4 bytes, whatever the number of the request says. */
-static int old_flags(fuse_req_t req, struct kvfs *fs, struct kvfs_node *node, const void *in,
+static int old_flags(fuse_req_t req, fuse_ino_t ino, struct kvfs_node *node, const void *in,
 		     size_t len)
 {
 	uint32_t flags = 0, xfs;
 	int err;
 
 	if (!in) {
-		err = get_flags(fs, node, &flags, &xfs);
+		err = get_flags(op_fs(req, ino), node, &flags, &xfs);
 		if (!err)
 			fuse_reply_ioctl(req, 0, &flags, sizeof(flags));
 		return err;
@@ -133,7 +140,7 @@ static int old_flags(fuse_req_t req, struct kvfs *fs, struct kvfs_node *node, co
 	if (len < sizeof(flags))
 		return -EINVAL;
 	memcpy(&flags, in, sizeof(flags));
-	err = set_flags(fs, node, flags, false);
+	err = set_flags(req, ino, node, flags, false);
 	if (!err)
 		fuse_reply_ioctl(req, 0, NULL, 0);
 	return err;
@@ -142,15 +149,15 @@ static int old_flags(fuse_req_t req, struct kvfs *fs, struct kvfs_node *node, co
 static void flags_request(fuse_req_t req, fuse_ino_t ino, unsigned cmd, const void *in, size_t len)
 {
 	struct kvfs_node *node = op_node(req, ino);
-	struct kvfs *fs = op_fs(req, ino);
 	int err;
 
 	if (!node)
 		return;
 	if (cmd == (unsigned)FS_IOC_GETFLAGS || cmd == (unsigned)FS_IOC_SETFLAGS)
-		err = old_flags(req, fs, node, cmd == (unsigned)FS_IOC_SETFLAGS ? in : NULL, len);
+		err = old_flags(req, ino, node, cmd == (unsigned)FS_IOC_SETFLAGS ? in : NULL, len);
 	else
-		err = xfs_flags(req, fs, node, cmd == (unsigned)FS_IOC_FSSETXATTR ? in : NULL, len);
+		err = xfs_flags(req, ino, node, cmd == (unsigned)FS_IOC_FSSETXATTR ? in : NULL,
+				len);
 	if (err)
 		reply_result(req, node, err);
 }

@@ -104,7 +104,6 @@ static const struct {
 	{offsetof(struct mount_options, nodev), OPTIONS_OFF, "dev"},
 	{offsetof(struct mount_options, noexec), OPTIONS_ON, "noexec"},
 	{offsetof(struct mount_options, atime), OPTIONS_NOATIME, "noatime"},
-	{offsetof(struct mount_options, nodiratime), OPTIONS_ON, "nodiratime"},
 	{offsetof(struct mount_options, allow_other), OPTIONS_ON, "allow_other"},
 	{offsetof(struct mount_options, debug), OPTIONS_ON, "debug"},
 };

@@ -84,6 +84,7 @@ struct kvfs {
 	bool sync;		      /* [const] */
 	bool lazytime;		      /* [const] */
 	enum kvfs_atime atime;	      /* [const] */
+	bool nodiratime;	      /* [const] */
 	struct kv_log_sink log;	      /* [const] */
 	_Atomic bool readonly;	      /* [atomic] */
 	_Atomic bool displaced;	      /* [atomic] MODEL_PREFIXES has or may have entries */

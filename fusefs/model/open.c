@@ -214,6 +214,7 @@ int kvfs_open(const char *path, const struct kvfs_options *options, struct kvfs 
 	fs->sync = o.flags & KVFS_SYNC;
 	fs->lazytime = o.flags & KVFS_LAZYTIME;
 	fs->atime = o.atime;
+	fs->nodiratime = o.nodiratime;
 	if (o.kv.log)
 		fs->log = *o.kv.log;
 	atomic_store(&fs->readonly, fs->opened_readonly);

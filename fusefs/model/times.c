@@ -152,6 +152,8 @@ void times_accessed(struct kvfs *fs, struct kvfs_node *node, const struct inode 
 	struct inode seen = *r;
 	int err;
 
+	if (fs->nodiratime && node_is_dir(node))
+		return;
 	if (fs->atime == KVFS_NOATIME || (r->flags & MODEL_FLAG_NOATIME) || kvfs_writable(fs))
 		return;
 	(void)times_apply(fs, node, &seen);

@@ -64,6 +64,10 @@ flags() { lsattr -d "$1" | cut -d' ' -f1 | tr -d -- -; }
 echo x >"$dir/fixed"
 chattr +id "$dir/fixed"
 is "$(flags "$dir/fixed")" id
+before=$(stat -c %z "$dir/fixed") && sleep 0.02
+chattr +A "$dir/fixed"
+[ "$(stat -c %z "$dir/fixed")" != "$before" ] || fail "chattr leaves the time of change"
+chattr -A "$dir/fixed"
 no="Operation not permitted"
 refused "$no" bash -c "echo y >>'$dir/fixed'"
 refused "$no" truncate -s 0 "$dir/fixed"

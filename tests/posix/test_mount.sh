@@ -154,6 +154,11 @@ mount_volume "$vol" "$dir" noatime
 before=$(atime) && cat "$dir/file" >/dev/null
 [ "$(atime)" = "$before" ] || fail "noatime"
 umount_volume "$dir" "$vol"
+mount_volume "$vol" "$dir" nodiratime
+before=$(stat -c %x "$dir") && touch "$dir/file.in" && ls "$dir" >/dev/null
+[ "$(stat -c %x "$dir")" = "$before" ] || fail "nodiratime"
+rm "$dir/file.in"
+umount_volume "$dir" "$vol"
 mount_volume "$vol" "$dir" strictatime
 before=$(atime) && sleep 0.02 && cat "$dir/file" >/dev/null
 [ "$(atime)" != "$before" ] || fail "strictatime, first read"

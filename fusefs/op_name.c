@@ -80,13 +80,14 @@ static void reply_made(fuse_req_t req, fuse_ino_t dir_id, struct kvfs_node *dir,
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	struct kvfs_node *dir = op_node(req, parent);
-	struct kvfs_owner owner = owner_of(req);
+	struct kvfs_owner owner;
 	struct kvfs_node *node = NULL;
 	struct kvfs_attr attr;
 	int err;
 
 	if (!dir)
 		return;
+	owner = owner_of(req);
 	err = kvfs_mknod(op_fs(req, parent), dir, name, mode, (uint32_t)rdev, &owner, &node, &attr);
 	reply_made(req, parent, dir, err, node, &attr);
 }
@@ -94,13 +95,14 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct kvfs_node *dir = op_node(req, parent);
-	struct kvfs_owner owner = owner_of(req);
+	struct kvfs_owner owner;
 	struct kvfs_node *node = NULL;
 	struct kvfs_attr attr;
 	int err;
 
 	if (!dir)
 		return;
+	owner = owner_of(req);
 	err = kvfs_mkdir(op_fs(req, parent), dir, name, mode, &owner, &node, &attr);
 	reply_made(req, parent, dir, err, node, &attr);
 }
@@ -108,13 +110,14 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	struct kvfs_node *dir = op_node(req, parent);
-	struct kvfs_owner owner = owner_of(req);
+	struct kvfs_owner owner;
 	struct kvfs_node *node = NULL;
 	struct kvfs_attr attr;
 	int err;
 
 	if (!dir)
 		return;
+	owner = owner_of(req);
 	err = kvfs_symlink(op_fs(req, parent), dir, name, target, &owner, &node, &attr);
 	reply_made(req, parent, dir, err, node, &attr);
 }
@@ -206,13 +209,14 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 {
 	struct kvfsd *d = op_daemon(req);
 	struct kvfs_node *dir = op_node(req, parent);
-	struct kvfs_owner owner = owner_of(req);
+	struct kvfs_owner owner;
 	struct kvfs_node *node = NULL;
 	struct kvfs_attr attr;
 	int err;
 
 	if (!dir)
 		return;
+	owner = owner_of(req);
 	if (d->no_open) {
 		fuse_reply_err(req, ENOSYS);
 		return;

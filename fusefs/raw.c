@@ -219,6 +219,12 @@ static bool is_refused(const struct kvfsd *d, uint32_t opcode)
 	}
 }
 
+static bool has_answer(uint32_t opcode)
+{
+	return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT &&
+	       opcode != FUSE_NOTIFY_REPLY;
+}
+
 bool raw_answer(struct kvfsd *d, int fd, const void *request, size_t len)
 {
 	struct fuse_create_in create;
@@ -228,7 +234,7 @@ bool raw_answer(struct kvfsd *d, int fd, const void *request, size_t len)
 		return true; /* nobody to answer */
 	memcpy(&head, request, sizeof(head));
 	if (!request_is_whole(request, len)) {
-		if (head.opcode != FUSE_FORGET && head.opcode != FUSE_BATCH_FORGET)
+		if (has_answer(head.opcode))
 			(void)!send_answer(d, fd, head.unique, -EINVAL, NULL, 0);
 		return true;
 	}

@@ -7,6 +7,7 @@
  *   from mtime would drop the pages that a write has just filled
  *   O_TRUNC is a setattr of its own, so that opens need not be told
  *   set-id bits are cleared by the daemon, see device.h
+ *   a lookup of "." finds a file by its number, which makes handles of files last
  *   splice is not used: contents come out of the cache's pages, not out of files
  */
 #include <errno.h>
@@ -19,7 +20,7 @@
 static const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
 			       FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
 			       FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_IOCTL_DIR |
-			       FUSE_CAP_EXPLICIT_INVAL_DATA;
+			       FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_EXPORT_SUPPORT;
 
 void op_init(void *userdata, struct fuse_conn_info *conn)
 {

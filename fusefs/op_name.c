@@ -12,13 +12,31 @@
 
 #include "fusefs/reply.h"
 
+/* A handle of a file that the kernel may have forgotten, and so may we. */
+static void lookup_number(fuse_req_t req, fuse_ino_t ino)
+{
+	struct kvfs *fs = op_fs(req, ino);
+	struct kvfs_node *node;
+	struct kvfs_attr attr;
+	int err = fs ? kvfs_node_find(fs, tree_ino(ino), &node, &attr) : -ESTALE;
+
+	if (err)
+		reply_result(req, NULL, err);
+	else
+		reply_entry(req, ino, node, &attr);
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct kvfs_node *dir = op_node(req, parent);
-	struct kvfs_node *node;
+	struct kvfs_node *node, *dir;
 	struct kvfs_attr attr;
 	int err;
 
+	if (name[0] == '.' && !name[1]) {
+		lookup_number(req, parent);
+		return;
+	}
+	dir = op_node(req, parent);
 	if (!dir)
 		return;
 	err = kvfs_lookup(op_fs(req, parent), dir, name, &node, &attr);

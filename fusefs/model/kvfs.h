@@ -313,6 +313,13 @@ struct kvfs_attr {
 KV_API struct kvfs_node *kvfs_root(struct kvfs *fs); /* no reference; always valid */
 /* A node that has references; NULL if there is none. No reference is added. */
 KV_API struct kvfs_node *kvfs_node_by_ino(struct kvfs *fs, uint64_t ino);
+/*
+ * The file with this number, wherever it is and whether or not somebody looks at it. A file that
+ * nobody looks at costs a search through the names of the whole volume.
+ * -ESTALE: there is none, or none any more.
+ */
+KV_API int kvfs_node_find(struct kvfs *fs, uint64_t ino, struct kvfs_node **out,
+			  struct kvfs_attr *attr) KV_MUST_CHECK;
 KV_API uint64_t kvfs_node_ino(const struct kvfs_node *node);
 KV_API void kvfs_node_forget(struct kvfs *fs, struct kvfs_node *node, uint64_t refs);
 /* The node's path from the root for messages, "/" first, escaped; freed by the caller. */

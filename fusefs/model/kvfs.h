@@ -57,7 +57,7 @@ enum kvfs_atime { KVFS_RELATIME, KVFS_STRICTATIME, KVFS_NOATIME };
 struct kvfs_options {
 	unsigned flags; /* KVFS_* */
 	enum kvfs_atime atime;
-	bool nodiratime; /* listing a directory leaves no access time */
+	bool nodiratime;      /* listing a directory leaves no access time */
 	struct kv_options kv; /* KV_OPEN_RDONLY follows from KVFS_RDONLY */
 };
 

@@ -184,6 +184,9 @@ int view_get_key(struct kv_db *db, struct view *v, struct kv_slice ikey, kv_seq 
 int view_read(struct kv_db *db, struct kv_slice ikey, kv_seq snapshot, struct kv_buf *value)
 	KV_MUST_CHECK;
 int view_read_newest(struct kv_db *db, struct kv_slice ikey, struct kv_buf *value) KV_MUST_CHECK;
+/* The same with the reference of a large value as it is. @value: not NULL */
+int view_find_key(struct view *v, struct kv_slice ikey, kv_seq max_seq, enum entry_kind *kind,
+		  struct kv_buf *value) KV_MUST_CHECK;
 /* Is there a version of the ikey, or a range delete over it, newer than @floor? */
 int view_changed_after(struct view *v, struct kv_slice ikey, kv_seq floor, bool *changed)
 	KV_MUST_CHECK;

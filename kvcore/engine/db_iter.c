@@ -523,7 +523,7 @@ struct kv_slice kv_iter_key(const struct kv_iter *it)
  * iterator's view; committed ones must be read through it, since compaction may
  * have moved them.
  */
-static int load_large(struct kv_iter *it)
+static int load_large(struct kv_iter *it, struct value_part part, struct kv_buf *out)
 {
 	struct kv_db *db = it->txn->db;
 	struct value_ref ref;
@@ -532,11 +532,20 @@ static int load_large(struct kv_iter *it)
 
 	err = value_ref_decode(it->value, &ref);
 	if (err || !it->own)
-		return err ? err : values_get(db->values, it->view->version, &ref, &it->large);
+		return err ? err : values_get_part(db->values, it->view->version, &ref, part, out);
 	v = view_get(db);
-	err = values_get(db->values, v->version, &ref, &it->large);
+	err = values_get_part(db->values, v->version, &ref, part, out);
 	view_unref(v);
 	return err;
+}
+
+int kv_iter_value_part(struct kv_iter *it, const struct kv_part *part, struct kv_buf *value)
+{
+	if (it->direction == AT_NONE)
+		return -KV_E_INVALID;
+	if (it->kind == ENTRY_PUT)
+		return txn_copy_part(it->value, part, value);
+	return load_large(it, (struct value_part){part->off, part->len}, value);
 }
 
 int kv_iter_value(struct kv_iter *it, struct kv_slice *value)
@@ -550,7 +559,7 @@ int kv_iter_value(struct kv_iter *it, struct kv_slice *value)
 		return 0;
 	}
 	if (!it->large_loaded) {
-		err = load_large(it);
+		err = load_large(it, (struct value_part){0, UINT64_MAX}, &it->large);
 		if (err)
 			return err;
 		it->large_loaded = true;

@@ -45,9 +45,23 @@ int txn_writeset_new(struct kv_db *db, struct writeset **out)
 	return err;
 }
 
-int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, struct kv_slice value)
+int txn_write_ref(struct kv_db *db, struct writeset *w, struct kv_slice ikey,
+		  const struct value_ref *ref)
 {
 	uint8_t encoded[VALUE_REF_MAX];
+	int err;
+
+	COUNT(db, value_bytes_written, ref->stored_len);
+	atomic_fetch_add_explicit(&db->fresh_value_bytes, ref->stored_len, memory_order_relaxed);
+	err = writeset_put(w, ikey, ENTRY_PUT_REF,
+			   kv_slice_of(encoded, value_ref_encode(ref, encoded)));
+	if (err)
+		values_settle(db->values, ref->segment_id);
+	return err;
+}
+
+int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, struct kv_slice value)
+{
 	struct value_ref ref;
 	int err;
 
@@ -60,13 +74,7 @@ int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, st
 		err = values_put(db->values, value, SPACE_VALUE, &ref);
 	if (err)
 		return err;
-	COUNT(db, value_bytes_written, ref.stored_len);
-	atomic_fetch_add_explicit(&db->fresh_value_bytes, ref.stored_len, memory_order_relaxed);
-	err = writeset_put(w, ikey, ENTRY_PUT_REF,
-			   kv_slice_of(encoded, value_ref_encode(&ref, encoded)));
-	if (err)
-		values_settle(db->values, ref.segment_id);
-	return err;
+	return txn_write_ref(db, w, ikey, &ref);
 }
 
 int txn_range(struct txn_range *r, unsigned keyspace, struct kv_slice from, struct kv_slice to)

@@ -23,7 +23,7 @@ struct kv_txn {
 	struct writeset *writes;  /* NULL if readonly */
 	struct lock_owner *locks; /* NULL if readonly */
 	struct readset *reads;	  /* what is to be validated; NULL unless optimistic */
-	unsigned iterators;	  /* open ones */
+	unsigned iterators;	  /* open ones, and values in the making */
 };
 
 struct kv_snapshot {
@@ -33,6 +33,23 @@ struct kv_snapshot {
 
 /* Take the snapshot if there is none yet. */
 int txn_ensure_snapshot(struct kv_txn *txn) KV_MUST_CHECK;
+/*
+ * Before a read of a key's committed state, and before a write: the lock, or the mark for validation,
+ * that the transaction's mode asks for.
+ */
+int txn_lock_read(struct kv_txn *txn, struct kv_slice ikey) KV_MUST_CHECK;
+int txn_lock_write(struct kv_txn *txn, struct kv_slice ikey) KV_MUST_CHECK;
+/* Does it read the newest state, under its locks, instead of a snapshot? */
+static inline bool txn_reads_newest(const struct kv_txn *txn)
+{
+	return txn->serializable && !txn->optimistic;
+}
+/* Add a large value that was written; its reference belongs to the set, also on failure. */
+int txn_write_ref(struct kv_db *db, struct writeset *w, struct kv_slice ikey,
+		  const struct value_ref *ref) KV_MUST_CHECK;
+/* The bytes of @part that @value has. */
+int txn_copy_part(struct kv_slice value, const struct kv_part *part, struct kv_buf *out)
+	KV_MUST_CHECK;
 /*
  * A scan of [from, to) is about to begin: lock the range or remember it, as the
  * transaction's mode asks for. @seq: receives what the scan reads as of; if the

@@ -69,7 +69,7 @@ static int read_own(struct kv_txn *txn, struct kv_slice ikey, struct kv_buf *val
 /* Whatever had to be locked is; with a snapshot, take it. */
 static int read_key(struct kv_txn *txn, struct kv_slice ikey, struct kv_buf *value)
 {
-	bool newest = txn->serializable && !txn->optimistic;
+	bool newest = txn_reads_newest(txn);
 	int err = newest ? 0 : txn_ensure_snapshot(txn);
 
 	if (!err)
@@ -122,9 +122,10 @@ static int lock_key(struct kv_txn *txn, struct kv_slice ikey, enum lock_mode mod
 	return err || had ? err : check_conflict(txn, ikey);
 }
 
-/* Before a write. */
-static int own_key(struct kv_txn *txn, struct kv_slice ikey)
+int txn_lock_write(struct kv_txn *txn, struct kv_slice ikey)
 {
+	if (txn->readonly)
+		return -KV_E_READONLY;
 	return txn->optimistic ? 0 : lock_key(txn, ikey, LOCK_EXCLUSIVE);
 }
 
@@ -138,11 +139,19 @@ static bool is_own(const struct kv_txn *txn, struct kv_slice ikey)
 	       !writeset_get(txn->writes, ikey, &kind, &value);
 }
 
+int txn_lock_read(struct kv_txn *txn, struct kv_slice ikey)
+{
+	if (!txn->serializable || is_own(txn, ikey))
+		return 0;
+	return txn->optimistic ? remember(txn, ikey, kv_slice_of(NULL, 0))
+			       : lock_key(txn, ikey, LOCK_SHARED);
+}
+
 int txn_begin_scan(struct kv_txn *txn, struct kv_slice from, struct kv_slice to, kv_seq *seq)
 {
 	int err = 0;
 
-	if (txn->serializable && !txn->optimistic) {
+	if (txn_reads_newest(txn)) {
 		if (slice_compare(from, to) < 0)
 			err = lock_acquire_range(txn->locks, from, to, LOCK_SHARED,
 						 txn->lock_timeout_ms);
@@ -164,9 +173,8 @@ int kv_txn_get(struct kv_txn *txn, unsigned keyspace, struct kv_slice key, struc
 	struct kv_slice ikey;
 	int err = txn_ikey(buf, keyspace, key, &ikey);
 
-	if (!err && txn->serializable && !is_own(txn, ikey))
-		err = txn->optimistic ? remember(txn, ikey, kv_slice_of(NULL, 0))
-				      : lock_key(txn, ikey, LOCK_SHARED);
+	if (!err)
+		err = txn_lock_read(txn, ikey);
 	return err ? err : read_key(txn, ikey, value);
 }
 
@@ -217,10 +225,8 @@ int kv_txn_put(struct kv_txn *txn, unsigned keyspace, struct kv_slice key, struc
 	struct kv_slice ikey;
 	int err = txn_ikey(buf, keyspace, key, &ikey);
 
-	if (!err && txn->readonly)
-		err = -KV_E_READONLY;
 	if (!err)
-		err = own_key(txn, ikey);
+		err = txn_lock_write(txn, ikey);
 	return err ? err : txn_write_put(txn->db, txn->writes, ikey, value);
 }
 
@@ -230,10 +236,8 @@ int kv_txn_delete(struct kv_txn *txn, unsigned keyspace, struct kv_slice key)
 	struct kv_slice ikey;
 	int err = txn_ikey(buf, keyspace, key, &ikey);
 
-	if (!err && txn->readonly)
-		err = -KV_E_READONLY;
 	if (!err)
-		err = own_key(txn, ikey);
+		err = txn_lock_write(txn, ikey);
 	return err ? err : writeset_put(txn->writes, ikey, ENTRY_DELETE, kv_slice_of(NULL, 0));
 }
 

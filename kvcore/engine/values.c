@@ -23,7 +23,7 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
 #include "kvcore/base/logmsg.h"
-#include "kvcore/os/os_thread.h"
+#include "kvcore/engine/values_internal.h"
 
 #define SEGMENT_MIN	 (1024U * 1024)
 #define SEGMENT_MAX	 (64U * 1024 * 1024)
@@ -32,20 +32,6 @@
 #define SEGMENT_FRACTION 64U		     /* part of a volume of fixed size */
 #define SEGMENT_TIGHT	 (128U * 1024)	     /* when compaction writes on a nearly full volume */
 #define REAP_BATCH	 64U
-
-enum { FOR_USER, FOR_COMPACTION, OPEN_SEGMENTS };
-
-struct values {
-	struct values_options options; /* [const] */
-	struct os_mutex mu;
-	struct os_cond changed;
-	struct segment *open[OPEN_SEGMENTS]; /* [mu] not sealed, so in the current version */
-	bool opening[OPEN_SEGMENTS];	     /* [mu] somebody applies the edit for a new one */
-	unsigned epoch;			     /* [mu] parity of places taken now */
-	unsigned writing[2];		     /* [mu] values in flight, by parity */
-	bool sealing;			     /* [mu] one waits for the writes before its seal */
-	_Atomic uint64_t bytes_written;
-};
 
 int segment_new(const struct segment_meta *meta, bool sealed, struct segment **out)
 {
@@ -155,18 +141,19 @@ static int open_segment(struct values *v, enum space_class class, uint64_t want,
 	return 0;
 }
 
-struct place {
-	struct segment *seg;
-	uint64_t off;
-	unsigned parity;
-};
-
-/* False: the segment has no room for it. */
-static bool take_place(struct values *v, struct segment *seg, uint64_t len, struct place *out)
-	KV_REQUIRES(v->mu)
+/*
+ * False: the segment has no room for it. @apart: in blocks of its own, so that no seal has
+ * to wait for it.
+ */
+static bool take_place(struct values *v, struct segment *seg, uint64_t len, bool apart,
+		       struct value_place *out) KV_REQUIRES(v->mu)
 {
 	uint64_t used = atomic_load_explicit(&seg->used_bytes, memory_order_relaxed);
 
+	if (apart) {
+		used = align_up_u64(used, FORMAT_BLOCK);
+		len = align_up_u64(len, FORMAT_BLOCK);
+	}
 	if (len > seg->extent.len || used > seg->extent.len - len)
 		return false;
 	atomic_fetch_add_explicit(&seg->pending, 1, memory_order_relaxed);
@@ -174,7 +161,7 @@ static bool take_place(struct values *v, struct segment *seg, uint64_t len, stru
 	out->seg = seg;
 	out->off = used;
 	out->parity = v->epoch % 2;
-	v->writing[out->parity]++;
+	v->writing[out->parity] += !apart;
 	return true;
 }
 
@@ -185,7 +172,8 @@ static void seal_segment(struct segment *seg)
 }
 
 /* A place in a segment that holds this value alone. */
-static int find_own_place(struct values *v, enum space_class class, uint64_t len, struct place *out)
+static int find_own_place(struct values *v, enum space_class class, uint64_t len, bool apart,
+			  struct value_place *out)
 {
 	struct segment *seg;
 	bool ok;
@@ -195,23 +183,24 @@ static int find_own_place(struct values *v, enum space_class class, uint64_t len
 	if (err)
 		return err;
 	os_mutex_lock(&v->mu);
-	ok = take_place(v, seg, len, out);
+	ok = take_place(v, seg, len, apart, out);
 	os_mutex_unlock(&v->mu);
 	KV_ASSERT(ok);
 	seal_segment(seg);
 	return 0;
 }
 
-static int find_place(struct values *v, enum space_class class, uint64_t len, struct place *out)
+int values_find_place(struct values *v, enum space_class class, uint64_t len, bool apart,
+		      struct value_place *out)
 {
 	unsigned which = class == SPACE_COMPACT ? FOR_COMPACTION : FOR_USER;
 	uint64_t size = segment_size(v, class);
 	int err = 0;
 
 	if (len > size / 2)
-		return find_own_place(v, class, len, out);
+		return find_own_place(v, class, len, apart, out);
 	os_mutex_lock(&v->mu);
-	while (!v->open[which] || !take_place(v, v->open[which], len, out)) {
+	while (!v->open[which] || !take_place(v, v->open[which], len, apart, out)) {
 		struct segment *seg = NULL;
 
 		if (v->opening[which]) {
@@ -235,12 +224,26 @@ static int find_place(struct values *v, enum space_class class, uint64_t len, st
 	return err;
 }
 
-static void written(struct values *v, const struct place *p)
+static void written(struct values *v, const struct value_place *p)
 {
 	os_mutex_lock(&v->mu);
 	if (--v->writing[p->parity] == 0)
 		os_cond_broadcast(&v->changed);
 	os_mutex_unlock(&v->mu);
+}
+
+void values_trim_place(struct values *v, const struct value_place *p, uint64_t reserved,
+		       uint64_t used)
+{
+	uint64_t end = p->off + align_up_u64(reserved, FORMAT_BLOCK);
+
+	os_mutex_lock(&v->mu);
+	if (atomic_load_explicit(&p->seg->used_bytes, memory_order_relaxed) == end)
+		atomic_store_explicit(&p->seg->used_bytes,
+				      p->off + align_up_u64(used, FORMAT_BLOCK),
+				      memory_order_relaxed);
+	os_mutex_unlock(&v->mu);
+	atomic_fetch_add_explicit(&v->bytes_written, used, memory_order_relaxed);
 }
 
 /* ---- writing --------------------------------------------------------------------- */
@@ -249,23 +252,18 @@ int values_put(struct values *v, struct kv_slice raw, enum space_class class, st
 {
 	struct value_ref ref = {.raw_len = raw.len};
 	struct kv_buf packed = {0};
-	struct kv_slice stored = raw;
-	struct place p;
-	int err = 0;
+	struct kv_slice stored;
+	struct value_place p;
+	int err;
 
 	if (!raw.len || raw.len > KV_VALUE_MAX)
 		return -KV_E_INVALID;
-	if (v->options.compress != COMPRESS_NONE)
-		err = compress_page(v->options.compress, raw, &packed);
+	err = values_pack(&v->options, raw, &packed, ref.sum);
 	if (err)
 		goto out;
-	if (packed.len)
-		stored = kv_buf_slice(&packed);
+	stored = packed.len ? kv_buf_slice(&packed) : raw;
 	ref.stored_len = stored.len;
-	err = checksum_compute(v->options.checksum, &stored, 1, ref.sum);
-	if (err)
-		goto out;
-	err = find_place(v, class, stored.len, &p);
+	err = values_find_place(v, class, stored.len, false, &p);
 	if (err)
 		goto out;
 	ref.segment_id = p.seg->id;
@@ -448,58 +446,4 @@ void values_get_stat(struct values *v, struct values_stat *out)
 	st.bytes_written = atomic_load_explicit(&v->bytes_written, memory_order_relaxed);
 	version_unref(current);
 	*out = st;
-}
-
-/* ---- reading ------------------------------------------------------------------------ */
-
-int values_read(struct os_volume *volume, struct checksum *checksum, enum compress_algo compress,
-		struct extent segment, const struct value_ref *ref, uint8_t *out)
-{
-	struct kv_buf packed = {0};
-	uint8_t *stored = out;
-	int err;
-
-	if (ref->off > segment.len || ref->stored_len > segment.len - ref->off ||
-	    ref->stored_len > ref->raw_len || ref->raw_len > KV_VALUE_MAX)
-		return -KV_E_CORRUPT;
-	if (ref->stored_len != ref->raw_len) {
-		err = buf_resize(&packed, (size_t)ref->stored_len);
-		if (err)
-			return err;
-		stored = packed.data;
-	}
-	err = os_volume_read(volume, segment.off + ref->off, stored, (size_t)ref->stored_len, 0);
-	if (err)
-		goto out;
-	err = checksum_verify(checksum, kv_slice_of(stored, (size_t)ref->stored_len), ref->sum);
-	if (err)
-		goto out;
-	if (stored != out)
-		err = decompress_page(compress, kv_buf_slice(&packed), out, (size_t)ref->raw_len);
-out:
-	kv_buf_free(&packed);
-	return err;
-}
-
-int values_get(struct values *v, const struct version *version, const struct value_ref *ref,
-	       struct kv_buf *out)
-{
-	const struct segment *seg = version_segment(version, ref->segment_id);
-	struct kv_buf raw = {0};
-	int err;
-
-	if (!seg || ref->raw_len > KV_VALUE_MAX)
-		return -KV_E_CORRUPT;
-	err = buf_resize(&raw, (size_t)ref->raw_len);
-	if (err)
-		return err;
-	err = values_read(v->options.volume, v->options.checksum, v->options.compress, seg->extent,
-			  ref, raw.data);
-	if (err) {
-		kv_buf_free(&raw);
-		return err;
-	}
-	kv_buf_free(out);
-	*out = raw;
-	return 0;
 }

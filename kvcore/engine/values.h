@@ -59,6 +59,18 @@ void values_free(struct values *v);
  */
 int values_put(struct values *v, struct kv_slice raw, enum space_class class, struct value_ref *out)
 	KV_MUST_CHECK;
+/*
+ * The same in pieces: all of @raw_len bytes, one after the other, in memory for a block or
+ * two. @class, errors: as values_put(); append: -KV_E_INVALID beyond raw_len.
+ */
+struct values_writer;
+int values_writer_new(struct values *v, uint64_t raw_len, enum space_class class,
+		      struct values_writer **out) KV_MUST_CHECK;
+int values_writer_append(struct values_writer *w, struct kv_slice bytes) KV_MUST_CHECK;
+/* Released whatever the result; -KV_E_INVALID: bytes are missing. */
+int values_writer_finish(struct values_writer *w, struct value_ref *out) KV_MUST_CHECK;
+void values_writer_abandon(struct values_writer *w); /* NULL is allowed */
+
 /* Count a reference found in the log at replay. -KV_E_CORRUPT: no such segment, or outside it. */
 int values_replayed(struct values *v, const struct value_ref *ref) KV_MUST_CHECK;
 /* The reference is no longer pending: dropped, or now in a table. */
@@ -74,6 +86,12 @@ void values_hold_many(struct values *v, uint64_t segment_id, uint64_t count);
  */
 int values_get(struct values *v, const struct version *version, const struct value_ref *ref,
 	       struct kv_buf *out) KV_MUST_CHECK;
+/* A part of it, cut at the value's end. Only the blocks in which it lies are read. */
+struct value_part {
+	uint64_t off, len;
+};
+int values_get_part(struct values *v, const struct version *version, const struct value_ref *ref,
+		    struct value_part part, struct kv_buf *out) KV_MUST_CHECK;
 /* The same into memory of ref->raw_len bytes, for checks: segment given by its extent. */
 int values_read(struct os_volume *volume, struct checksum *checksum, enum compress_algo compress,
 		struct extent segment, const struct value_ref *ref, uint8_t *out) KV_MUST_CHECK;

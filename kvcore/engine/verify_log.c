@@ -49,7 +49,7 @@ int verify_value(struct verify *v, const struct value_ref *ref, size_t segment, 
 		return -KV_E_NOTFOUND;
 	if (!content)
 		return 0;
-	if (ref->raw_len > KV_VALUE_MAX || ref->stored_len > ref->raw_len)
+	if (ref->raw_len > KV_VALUE_MAX)
 		return -KV_E_CORRUPT;
 	err = buf_resize(&v->value, (size_t)ref->raw_len);
 	if (err)

@@ -223,6 +223,19 @@ static int resolve_ref(struct kv_db *db, struct view *v, struct kv_buf *value)
 	return err ? err : values_get(db->values, v->version, &ref, value);
 }
 
+int view_find_key(struct view *v, struct kv_slice ikey, kv_seq max_seq, enum entry_kind *kind,
+		  struct kv_buf *value)
+{
+	struct point p = {.ikey = ikey, .max_seq = max_seq, .value = value};
+	int err = search_view(v, &p);
+
+	if (!err && (!p.found || p.kind == ENTRY_DELETE || p.covering > p.seq))
+		err = -KV_E_NOTFOUND;
+	if (!err)
+		*kind = p.kind;
+	return err;
+}
+
 int view_get_key(struct kv_db *db, struct view *v, struct kv_slice ikey, kv_seq max_seq,
 		 struct kv_buf *value, kv_seq *seq)
 {

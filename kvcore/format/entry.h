@@ -31,10 +31,25 @@ struct entry {
 struct value_ref {
 	uint64_t segment_id;	   /* from 1, never reused */
 	uint64_t off;		   /* bytes from the segment's start */
-	uint64_t stored_len;	   /* bytes there, 1 to raw_len */
-	uint64_t raw_len;	   /* bytes of the value; equal to stored_len: not compressed */
-	uint8_t sum[CHECKSUM_LEN]; /* of the stored bytes */
+	uint64_t stored_len;	   /* bytes there, blocks and index */
+	uint64_t raw_len;	   /* bytes of the value */
+	uint8_t sum[CHECKSUM_LEN]; /* of the stored bytes; with an index, of that */
 };
+
+/* Blocks of a value that has an index; 0: it is stored as one piece. */
+static inline uint64_t value_block_count(uint64_t raw_len)
+{
+	return raw_len > VALUE_BLOCK ? (raw_len + VALUE_BLOCK - 1) / VALUE_BLOCK : 0;
+}
+static inline uint64_t value_index_len(uint64_t raw_len)
+{
+	return value_block_count(raw_len) * sizeof(struct value_block);
+}
+/* Most bytes that a value may take. */
+static inline uint64_t value_stored_max(uint64_t raw_len)
+{
+	return raw_len + value_index_len(raw_len);
+}
 
 /* Encode into @out, which has room for VALUE_REF_MAX; return the length. */
 #define VALUE_REF_MAX (4 * 10 + CHECKSUM_LEN)

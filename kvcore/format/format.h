@@ -115,4 +115,14 @@ enum page_type { /* first byte of a page; never renumbered */
 #define PAGE_RAW_MAX	 (256U * 1024) /* bytes of a page before compression */
 #define VALUE_INLINE_MAX (64U * 1024)  /* longer values are always stored outside the tree */
 
+/* ---- large values --------------------------------------------------------- */
+
+#define VALUE_BLOCK (64U * 1024) /* a longer value is stored in blocks of this, with an index */
+
+struct value_block {		/* of the index behind the blocks */
+	struct le32 stored_len; /* bytes, 1 to those of the block; equal: not compressed */
+	uint8_t sum[CHECKSUM_LEN];
+};
+static_assert(sizeof(struct value_block) == 20, "part of the format");
+
 #endif

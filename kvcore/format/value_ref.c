@@ -12,8 +12,10 @@
 
 static bool value_ref_valid(const struct value_ref *ref)
 {
-	return ref->segment_id && ref->stored_len && ref->stored_len <= ref->raw_len &&
-	       ref->raw_len <= KV_VALUE_MAX && ref->off <= INT64_MAX - ref->stored_len;
+	return ref->segment_id && ref->raw_len <= KV_VALUE_MAX &&
+	       ref->stored_len > value_index_len(ref->raw_len) &&
+	       ref->stored_len <= value_stored_max(ref->raw_len) &&
+	       ref->off <= INT64_MAX - ref->stored_len;
 }
 
 size_t value_ref_encode(const struct value_ref *ref, uint8_t *out)

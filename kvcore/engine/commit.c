@@ -239,7 +239,7 @@ static void run_group(struct kv_db *db, struct request *group, const struct requ
 	uint64_t end = 0;
 	int err;
 
-	err = commit_room_make(db);
+	err = commit_room_make(db, group);
 	if (!err)
 		err = write_group(db, group, &end);
 	if (!err && apply_group(db, group, own)) {

@@ -55,7 +55,7 @@ int commit_room_rotate(struct kv_db *db) KV_MUST_CHECK;
 /* Wait until at most @limit memtables are frozen. */
 int commit_room_wait(struct kv_db *db, unsigned limit) KV_MUST_CHECK;
 /* Before a group is written: freeze the memtable if need be. */
-int commit_room_make(struct kv_db *db) KV_MUST_CHECK;
+int commit_room_make(struct kv_db *db, const struct request *group) KV_MUST_CHECK;
 /* The log has no room for the frame. */
 int commit_room_make_log(struct kv_db *db) KV_MUST_CHECK;
 uint64_t commit_room_unflushed(struct kv_db *db);

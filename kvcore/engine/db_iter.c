@@ -99,7 +99,7 @@ static int gather_memtable_ranges(struct kv_iter *it, struct memtable *m)
 	if (!memtable_has_ranges(m))
 		return 0;
 	err = need_ranges(it);
-	return err ? err : memtable_ranges(m, it->ranges);
+	return err ? err : memtable_ranges(m, it->lower, it->upper, it->ranges);
 }
 
 static int gather_table_ranges(struct kv_iter *it, struct table *t)
@@ -145,20 +145,19 @@ static int add_skipping(struct kv_iter *it, struct sources *s, struct iter *sour
 {
 	int err = 0;
 
-	if (any_ranges(it))
+	if (any_ranges(it) && seq_max < it->snapshot)
 		err = skip_iter_new(source, it->ranges, seq_max, it->snapshot, &source);
 	if (!err)
 		s->list[s->count++] = source;
 	return err;
 }
 
-static int add_memtable(struct sources *s, struct memtable *m)
+static int add_memtable(struct kv_iter *it, struct sources *s, struct memtable *m)
 {
-	int err = memtable_iter_new(m, &s->list[s->count]);
+	struct iter *source;
+	int err = memtable_iter_new(m, &source);
 
-	if (!err)
-		s->count++;
-	return err;
+	return err ? err : add_skipping(it, s, source, memtable_seq_max(m));
 }
 
 static int add_level(struct kv_iter *it, struct sources *s, const struct version_level *l)
@@ -186,9 +185,9 @@ static int add_sources(struct kv_iter *it, struct sources *s)
 			s->count++;
 	}
 	if (!err)
-		err = add_memtable(s, v->active);
+		err = add_memtable(it, s, v->active);
 	for (unsigned i = 0; !err && i < v->frozen_count; i++)
-		err = add_memtable(s, v->frozen[i]);
+		err = add_memtable(it, s, v->frozen[i]);
 	for (size_t i = 0; !err && i < l0->count; i++) {
 		err = table_iter_new(l0->tables[i], TABLE_ITER_READAHEAD, &source);
 		if (!err)

@@ -65,6 +65,7 @@ static int write_tables(struct kv_db *db, const struct frozen *f, uint64_t *writ
 		.table_bytes = db->table_bytes,
 	};
 	struct version *version = versions_current(db->versions);
+	const struct kv_slice unbounded = {NULL, 0};
 	struct range_set *ranges = NULL;
 	struct output *o = NULL;
 	struct gc gc = {0};
@@ -75,7 +76,7 @@ static int write_tables(struct kv_db *db, const struct frozen *f, uint64_t *writ
 	options.gc = &gc;
 	err = range_set_new(&ranges);
 	if (!err)
-		err = memtable_ranges(f->memtable, ranges);
+		err = memtable_ranges(f->memtable, unbounded, unbounded, ranges);
 	if (!err)
 		err = gc_init(&gc, db->snapshots);
 	if (err)

@@ -90,6 +90,7 @@ int memtable_new(struct cache *budget, struct memtable **out)
 	m->budget = budget;
 	atomic_init(&m->refs, 1);
 	atomic_init(&m->bytes, sizeof(*m));
+	atomic_init(&m->seq_max, KV_SEQ_MAX);
 	for (unsigned i = 0; i < MEMTABLE_SHARDS; i++)
 		arena_init(&m->shard[i].arena);
 	s = memtable_shard_take(m);
@@ -121,9 +122,14 @@ void memtable_unref(struct memtable *m)
 	memtable_free(m);
 }
 
-void memtable_freeze(struct memtable *m)
+void memtable_freeze(struct memtable *m, kv_seq seq_max)
 {
-	atomic_store_explicit(&m->frozen, true, memory_order_release);
+	atomic_store_explicit(&m->seq_max, seq_max, memory_order_release);
+}
+
+kv_seq memtable_seq_max(const struct memtable *m)
+{
+	return atomic_load_explicit(&m->seq_max, memory_order_acquire);
 }
 
 /* ---- versions ------------------------------------------------------------- */
@@ -283,7 +289,7 @@ int memtable_add(struct memtable *m, const struct entry *e)
 	bool replaced;
 	int err;
 
-	KV_ASSERT(!atomic_load_explicit(&m->frozen, memory_order_relaxed));
+	KV_ASSERT(memtable_seq_max(m) == KV_SEQ_MAX);
 	KV_ASSERT(e->value.len <= UINT32_MAX);
 	if (e->kind == ENTRY_DELETE && !memtable_has_deletes(m))
 		atomic_store_explicit(&m->deletes, true, memory_order_relaxed);
@@ -313,6 +319,19 @@ int memtable_get(struct memtable *m, struct kv_slice ikey, kv_seq max_seq, struc
 		return -KV_E_NOTFOUND;
 	memtable_entry(p.key, v, out);
 	return 0;
+}
+
+bool memtable_has_more(struct memtable *m, struct kv_slice from, struct kv_slice to, size_t limit)
+{
+	struct memtree_pos p = memtree_seek(&m->points, from);
+	size_t n = 0;
+
+	while (p.key && slice_compare(memkey_slice(p.key), to) < 0) {
+		if (n++ == limit)
+			return true;
+		p = memtree_next(&m->points, p);
+	}
+	return false;
 }
 
 bool memtable_has_deletes(const struct memtable *m)

@@ -41,8 +41,10 @@ int memtable_add(struct memtable *m, const struct entry *e) KV_MUST_CHECK;
 int memtable_add_range(struct memtable *m, struct kv_slice from, struct kv_slice to, kv_seq seq)
 	KV_MUST_CHECK;
 
-/* No more additions. */
-void memtable_freeze(struct memtable *m);
+/* No more additions. @seq_max: no entry of it has a greater seq */
+void memtable_freeze(struct memtable *m, kv_seq seq_max);
+/* That bound; KV_SEQ_MAX before it is frozen. */
+kv_seq memtable_seq_max(const struct memtable *m);
 
 /*
  * Newest point version with seq <= max_seq, whatever range deletes say.
@@ -56,8 +58,12 @@ kv_seq memtable_covering(struct memtable *m, struct kv_slice ikey, kv_seq max_se
 bool memtable_has_ranges(struct memtable *m);
 /* Has any delete, of a key or a range, been added? A hint. */
 bool memtable_has_deletes(const struct memtable *m);
-/* Copy the range deletes into @out (added to what is there). */
-int memtable_ranges(struct memtable *m, struct range_set *out) KV_MUST_CHECK;
+/* Copy what range deletes say of [from, to) into @out, added to what is there. @to empty: no bound
+ */
+int memtable_ranges(struct memtable *m, struct kv_slice from, struct kv_slice to,
+		    struct range_set *out) KV_MUST_CHECK;
+/* Are there more than @limit keys in [from, to)? Looks at that many. */
+bool memtable_has_more(struct memtable *m, struct kv_slice from, struct kv_slice to, size_t limit);
 
 /*
  * Iterates over what is there, including what is added meanwhile. Holds a reference.

@@ -39,7 +39,7 @@ struct memtable {
 	struct memtree points;		   /* ikey -> versions */
 	struct memtree ranges;		   /* bound -> range deletes from there to the next bound */
 	_Atomic unsigned refs;
-	_Atomic bool frozen;	/* set once, after the last addition */
+	_Atomic kv_seq seq_max; /* KV_SEQ_MAX until it is frozen, after the last addition */
 	_Atomic bool ranged;	/* holds range deletes */
 	_Atomic bool deletes;	/* holds deletes of either kind */
 	_Atomic size_t bytes;	/* of heap */

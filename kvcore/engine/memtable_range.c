@@ -65,7 +65,7 @@ int memtable_add_range(struct memtable *m, struct kv_slice from, struct kv_slice
 	struct memshard *s;
 	int err;
 
-	KV_ASSERT(!atomic_load_explicit(&m->frozen, memory_order_relaxed));
+	KV_ASSERT(memtable_seq_max(m) == KV_SEQ_MAX);
 	atomic_store_explicit(&m->deletes, true, memory_order_relaxed);
 	s = memtable_shard_take(m);
 	err = add_range(m, &s->arena, from, to, seq);
@@ -102,30 +102,33 @@ static int collect(const struct memversion *v, struct kv_buf *seqs, size_t *coun
 	return err;
 }
 
-static int copy_ranges(struct memtable *m, struct range_set *out)
+static int copy_ranges(struct memtable *m, struct kv_slice from, struct kv_slice to,
+		       struct range_set *out)
 {
-	struct memtree_pos p = memtree_first(&m->ranges);
+	struct memtree_pos p = memtree_floor(&m->ranges, from);
 	struct kv_buf seqs = {0};
 	size_t count;
 	int err = 0;
 
-	while (p.key && !err) {
-		struct memkey *from = p.key;
+	if (!p.key)
+		p = memtree_seek(&m->ranges, from);
+	while (p.key && !err && (!to.len || slice_compare(memkey_slice(p.key), to) < 0)) {
+		struct memkey *bound = p.key;
 
-		err = collect(memtable_newest(from), &seqs, &count);
+		err = collect(memtable_newest(bound), &seqs, &count);
 		p = memtree_next(&m->ranges, p);
 		/* A bound that has range deletes has one behind it, where they end. */
 		if (!err && count && p.key)
-			err = range_set_append(out, memkey_slice(from), memkey_slice(p.key),
+			err = range_set_append(out, memkey_slice(bound), memkey_slice(p.key),
 					       (const kv_seq *)(const void *)seqs.data, count);
 	}
 	kv_buf_free(&seqs);
 	return err;
 }
 
-int memtable_ranges(struct memtable *m, struct range_set *out)
+int memtable_ranges(struct memtable *m, struct kv_slice from, struct kv_slice to,
+		    struct range_set *out)
 {
-	struct kv_slice unbounded = {NULL, 0};
 	struct range_set *copy = NULL;
 	int err;
 
@@ -133,9 +136,9 @@ int memtable_ranges(struct memtable *m, struct range_set *out)
 		return 0;
 	err = range_set_new(&copy);
 	if (!err)
-		err = copy_ranges(m, copy);
+		err = copy_ranges(m, from, to, copy);
 	if (!err)
-		err = range_set_add_set(out, copy, unbounded, unbounded);
+		err = range_set_add_set(out, copy, from, to);
 	range_set_free(copy);
 	return err;
 }

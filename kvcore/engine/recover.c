@@ -169,7 +169,7 @@ static int freeze_full(struct replay *r, const struct wal_reader *reader)
 	f.memtable = db->view->active;
 	err = view_rotate_locked(db, fresh);
 	if (!err) {
-		memtable_freeze(f.memtable);
+		memtable_freeze(f.memtable, f.last_seq);
 		memtable_ref(f.memtable);
 		db->frozen[db->frozen_count++] = f;
 	}

@@ -34,8 +34,8 @@ struct kv_snapshot {
 /* Take the snapshot if there is none yet. */
 int txn_ensure_snapshot(struct kv_txn *txn) KV_MUST_CHECK;
 /*
- * Before a read of a key's committed state, and before a write: the lock, or the mark for validation,
- * that the transaction's mode asks for.
+ * Before a read of a key's committed state, and before a write: the lock, or the mark for
+ * validation, that the transaction's mode asks for.
  */
 int txn_lock_read(struct kv_txn *txn, struct kv_slice ikey) KV_MUST_CHECK;
 int txn_lock_write(struct kv_txn *txn, struct kv_slice ikey) KV_MUST_CHECK;

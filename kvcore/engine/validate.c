@@ -119,7 +119,7 @@ static int memtable_changed(struct memtable *m, const struct item *i, kv_seq flo
 	if (memtable_has_ranges(m)) {
 		err = range_set_new(&set);
 		if (!err)
-			err = memtable_ranges(m, set);
+			err = memtable_ranges(m, i->from, i->to, set);
 		if (!err)
 			*changed = ranges_changed(set, i, floor);
 		range_set_free(set);

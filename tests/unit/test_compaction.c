@@ -195,7 +195,7 @@ static int flush(struct world *w)
 		os_mutex_lock(&db->mu);
 		f.memtable = memtable_ref(db->view->active);
 		ck_assert_int_eq(view_rotate_locked(db, fresh), 0);
-		memtable_freeze(f.memtable);
+		memtable_freeze(f.memtable, f.last_seq);
 		db->frozen[db->frozen_count++] = f;
 		os_mutex_unlock(&db->mu);
 		memtable_unref(fresh);

@@ -303,6 +303,56 @@ START_TEST(test_parts_through_transactions_and_iterators)
 }
 END_TEST
 
+/* Reading a part is a read like any other, by each mode's rules; so is writing in pieces. */
+START_TEST(test_parts_obey_the_isolation_of_their_transaction)
+{
+	const struct kv_txn_options locking = {.isolation = KV_ISOLATION_SERIALIZABLE,
+					       .lock_timeout_ms = 1};
+	const struct kv_txn_options optimistic = {.flags = KV_TXN_OPTIMISTIC,
+						  .isolation = KV_ISOLATION_SERIALIZABLE};
+	const struct kv_txn_options readonly = {.flags = KV_TXN_RDONLY};
+	struct kv_create_options c = {.log_size_bytes = 4U << 20};
+	struct kv_buf b = make_value(1, 2 * VALUE_MB);
+	const struct kv_part part = {VALUE_MB, 10};
+	struct kv_buf have = {0};
+	struct kv_txn *reader;
+	struct kv_txn *writer;
+	struct kv_value *v;
+
+	sim = sim_env_new(1);
+	c.env = sim_env_os(sim);
+	ck_assert_int_eq(kv_create(VOLUME, &c), 0);
+	open_db();
+	ck_assert_int_eq(kv_txn_begin(db, NULL, &writer), 0);
+	put_in_pieces(writer, "key", &b);
+	ck_assert_int_eq(kv_txn_commit(writer, 0, NULL), 0);
+
+	ck_assert_int_eq(kv_txn_begin(db, &readonly, &reader), 0);
+	ck_assert_int_eq(kv_txn_put_begin(reader, 1, test_str("key"), 9, &v), -KV_E_READONLY);
+	kv_txn_abort(reader);
+
+	ck_assert_int_eq(kv_txn_begin(db, &locking, &reader), 0);
+	ck_assert_int_eq(kv_txn_get_part(reader, 1, test_str("key"), &part, &have, NULL), 0);
+	ck_assert(slice_equal(kv_buf_slice(&have), slice_part(&b, part.off, part.len)));
+	ck_assert_int_eq(kv_txn_begin(db, &locking, &writer), 0);
+	ck_assert_int_eq(kv_txn_put_begin(writer, 1, test_str("key"), 9, &v), -KV_E_LOCK_TIMEOUT);
+	kv_txn_abort(reader);
+
+	ck_assert_int_eq(kv_txn_begin(db, &optimistic, &reader), 0);
+	ck_assert_int_eq(kv_txn_get_part(reader, 1, test_str("key"), &part, &have, NULL), 0);
+	ck_assert_int_eq(kv_txn_put(reader, 1, test_str("other"), test_str("x")), 0);
+	ck_assert_int_eq(kv_txn_put_begin(writer, 1, test_str("key"), 1, &v), 0);
+	ck_assert_int_eq(kv_value_append(v, test_str("n")), 0);
+	ck_assert_int_eq(kv_value_finish(v), 0);
+	ck_assert_int_eq(kv_txn_commit(writer, 0, NULL), 0);
+	ck_assert_int_eq(kv_txn_commit(reader, 0, NULL), -KV_E_CONFLICT);
+	kv_buf_free(&have);
+	kv_buf_free(&b);
+	ck_assert_int_eq(kv_close(db), 0);
+	sim_env_free(sim);
+}
+END_TEST
+
 START_TEST(test_a_part_costs_the_blocks_in_which_it_lies)
 {
 	struct kv_create_options c = {.log_size_bytes = 4U << 20};
@@ -348,6 +398,7 @@ int main(void)
 		test_a_writer_given_up_or_finished_too_early_leaves_nothing,
 		test_damage_is_found_in_the_block_that_has_it,
 		test_parts_through_transactions_and_iterators,
+		test_parts_obey_the_isolation_of_their_transaction,
 		test_a_part_costs_the_blocks_in_which_it_lies,
 	};
 

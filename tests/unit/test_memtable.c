@@ -120,7 +120,7 @@ START_TEST(test_gets_and_walks_equal_a_sorted_array)
 			check_gets(&w);
 			ck_assert_uint_eq(memtable_entries(w.m), w.count);
 		}
-		memtable_freeze(w.m);
+		memtable_freeze(w.m, KV_SEQ_MAX - 1);
 		memtable_unref(w.m); /* the iterator has a reference of its own */
 		array_iter_walk(it, w.all, w.count, w.probes, KEYS, 200, &rng);
 		iter_close(it);
@@ -209,6 +209,7 @@ END_TEST
 
 START_TEST(test_range_deletes_are_told_apart_from_entries)
 {
+	const struct kv_slice all = {NULL, 0};
 	struct memtable *m;
 	struct range_set *copy;
 
@@ -227,11 +228,34 @@ START_TEST(test_range_deletes_are_told_apart_from_entries)
 	ck_assert_uint_eq(memtable_covering(m, test_str("e"), 4), 0);
 	ck_assert_uint_eq(memtable_covering(m, test_str("h"), KV_SEQ_MAX), 0);
 	ck_assert_int_eq(range_set_new(&copy), 0);
-	ck_assert_int_eq(memtable_ranges(m, copy), 0);
+	ck_assert_int_eq(memtable_ranges(m, all, all, copy), 0);
 	memtable_unref(m);
 	ck_assert_uint_eq(range_set_covering(copy, test_str("e"), KV_SEQ_MAX), 9);
 	ck_assert_uint_eq(range_set_covering(copy, test_str("b"), KV_SEQ_MAX), 5);
 	range_set_free(copy);
+}
+END_TEST
+
+START_TEST(test_keys_of_an_interval_are_counted_up_to_a_limit)
+{
+	struct memtable *m;
+
+	ck_assert_int_eq(memtable_new(NULL, &m), 0);
+	ck_assert_uint_eq(memtable_seq_max(m), KV_SEQ_MAX);
+	for (uint8_t i = 10; i < 110; i++) {
+		const struct entry e = {.key = {&i, 1}, .seq = i, .kind = ENTRY_PUT};
+
+		ck_assert_int_eq(memtable_add(m, &e), 0);
+	}
+	ck_assert(memtable_has_more(m, test_str("\x0a"), test_str("\x6e"), 99));
+	ck_assert(!memtable_has_more(m, test_str("\x0a"), test_str("\x6e"), 100));
+	ck_assert(memtable_has_more(m, test_str("\x01"), test_str("\xff"), 99));
+	ck_assert(!memtable_has_more(m, test_str("\x01"), test_str("\xff"), 100));
+	ck_assert(!memtable_has_more(m, test_str("\x01"), test_str("\x0a"), 0));
+	ck_assert(memtable_has_more(m, test_str("\x01"), test_str("\x0b"), 0));
+	memtable_freeze(m, 109);
+	ck_assert_uint_eq(memtable_seq_max(m), 109);
+	memtable_unref(m);
 }
 END_TEST
 
@@ -302,7 +326,7 @@ static void race_writer(void *arg)
 		}
 		atomic_store_explicit(&r->visible, seq, memory_order_release);
 	}
-	memtable_freeze(r->m);
+	memtable_freeze(r->m, KV_SEQ_MAX - 1);
 	atomic_store(&r->done, true);
 }
 
@@ -495,9 +519,36 @@ END_TEST
 
 /* ---- range deletes against a model ------------------------------------------ */
 
+/* What memtable_ranges() gives between bounds is what @whole says there, and nothing beside. */
+static void check_parts_of_ranges(struct memtable *m, const struct range_set *whole,
+				  struct test_rng *rng)
+{
+	for (unsigned n = 0; n < 50; n++) {
+		uint8_t lower = (uint8_t)test_rng_below(rng, 255);
+		uint8_t upper = (uint8_t)(lower + 1 + test_rng_below(rng, 255U - lower));
+		struct range_set *part;
+
+		ck_assert_int_eq(range_set_new(&part), 0);
+		ck_assert_int_eq(
+			memtable_ranges(m, kv_slice_of(&lower, 1), kv_slice_of(&upper, 1), part),
+			0);
+		for (unsigned i = 0; i < 256; i++) {
+			uint8_t key = (uint8_t)i;
+			struct kv_slice k = kv_slice_of(&key, 1);
+
+			ck_assert_uint_eq(range_set_covering(part, k, KV_SEQ_MAX),
+					  lower <= key && key < upper
+						  ? range_set_covering(whole, k, KV_SEQ_MAX)
+						  : 0);
+		}
+		range_set_free(part);
+	}
+}
+
 START_TEST(test_range_deletes_equal_a_list_of_them)
 {
 	struct test_rng rng = test_rng_seeded("ranges");
+	const struct kv_slice all = {NULL, 0};
 	uint8_t from[200], to[200];
 
 	for (unsigned round = 0; round < 20; round++) {
@@ -515,7 +566,7 @@ START_TEST(test_range_deletes_equal_a_list_of_them)
 							    kv_slice_of(&to[n], 1), n / 2 + 1),
 					 0);
 		}
-		ck_assert_int_eq(memtable_ranges(m, copy), 0);
+		ck_assert_int_eq(memtable_ranges(m, all, all, copy), 0);
 		for (unsigned i = 0; i < 256 * 8; i++) {
 			uint8_t key = (uint8_t)i;
 			kv_seq max = test_rng_below(&rng, KV_ARRAY_COUNT(from) / 2 + 2);
@@ -529,6 +580,7 @@ START_TEST(test_range_deletes_equal_a_list_of_them)
 			ck_assert_uint_eq(range_set_covering(copy, kv_slice_of(&key, 1), max),
 					  want);
 		}
+		check_parts_of_ranges(m, copy, &rng);
 		range_set_free(copy);
 		memtable_unref(m);
 	}
@@ -544,6 +596,7 @@ int main(void)
 		test_an_iterator_steps_rightly_while_versions_are_added,
 		test_what_was_read_stays_valid_while_a_reference_is_held,
 		test_range_deletes_are_told_apart_from_entries,
+		test_keys_of_an_interval_are_counted_up_to_a_limit,
 		test_the_budget_is_charged_for_all_memory_until_the_last_reference,
 		test_readers_see_whole_commits_in_order_beside_a_writer,
 	};

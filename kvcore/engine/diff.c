@@ -53,10 +53,11 @@ static bool is_newer(const struct kv_diff *d, struct table *t)
 static int add_memtable(struct memtable *m, struct range_set *ranges, struct iter **list,
 			size_t *count)
 {
+	const struct kv_slice unbounded = {NULL, 0};
 	int err = 0;
 
 	if (memtable_has_ranges(m))
-		err = memtable_ranges(m, ranges);
+		err = memtable_ranges(m, unbounded, unbounded, ranges);
 	if (!err)
 		err = memtable_iter_new(m, &list[*count]);
 	if (!err)

@@ -91,7 +91,6 @@ static int refers(struct replay *r, kv_seq seq, const struct record_op *op)
 /* Is the large value that the operation refers to on the disk? */
 static int check_value(struct replay *r, kv_seq seq, const struct record_op *op)
 {
-	struct kv_buf scratch = {0};
 	struct value_ref ref;
 	int err;
 
@@ -99,10 +98,7 @@ static int check_value(struct replay *r, kv_seq seq, const struct record_op *op)
 	if (op->kind != ENTRY_PUT_REF)
 		return 0;
 	err = value_ref_decode(op->value, &ref);
-	if (!err)
-		err = values_get(r->db->values, r->db->view->version, &ref, &scratch);
-	kv_buf_free(&scratch);
-	return err;
+	return err ? err : values_check(r->db->values, r->db->view->version, &ref);
 }
 
 static int apply_op(struct replay *r, kv_seq seq, const struct record_op *op)

@@ -9,6 +9,7 @@
 #include "kvcore/engine/db.h"
 #include "kvcore/engine/readset.h"
 #include "kvcore/engine/writeset.h"
+#include "kvcore/kv_parts.h"
 
 struct kv_txn {
 	struct kv_db *db;

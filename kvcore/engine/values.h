@@ -92,9 +92,17 @@ struct value_part {
 };
 int values_get_part(struct values *v, const struct version *version, const struct value_ref *ref,
 		    struct value_part part, struct kv_buf *out) KV_MUST_CHECK;
-/* The same into memory of ref->raw_len bytes, for checks: segment given by its extent. */
+/*
+ * The same for checks, into memory of ref->raw_len bytes, segment given by its extent. Reads the
+ * disk itself: what the host's page cache holds after a failed sync may never get there.
+ */
 int values_read(struct os_volume *volume, struct checksum *checksum, enum compress_algo compress,
 		struct extent segment, const struct value_ref *ref, uint8_t *out) KV_MUST_CHECK;
+
+/* Is the value on the disk as its reference says? Reads as values_read(). Return: as values_get().
+ */
+int values_check(struct values *v, const struct version *version, const struct value_ref *ref)
+	KV_MUST_CHECK;
 
 /* Begin the next value in a fresh block. Called before a log sync. */
 void values_seal(struct values *v);

@@ -79,11 +79,35 @@ struct reading {
 	struct os_volume *volume;
 	struct checksum *checksum;
 	enum compress_algo compress;
+	bool direct;		     /* from the disk, not from the host's page cache */
 	uint64_t off;		     /* of the value on the volume */
 	const struct value_ref *ref; /* lies within its segment */
 	uint64_t from, len;	     /* what is wanted */
 	uint8_t *out;
 };
+
+/* The host reads a device in whole blocks if it is to look at the disk itself. */
+static int read_direct(const struct reading *r, uint64_t off, uint8_t *out, size_t len)
+{
+	uint64_t begin = align_down_u64(off, OS_IO_ALIGN);
+	size_t whole = (size_t)(align_up_u64(off + len, OS_IO_ALIGN) - begin);
+	uint8_t *buf = aligned_alloc(OS_IO_ALIGN, whole);
+	int err;
+
+	if (!buf)
+		return -ENOMEM;
+	err = os_volume_read(r->volume, begin, buf, whole, OS_IO_DIRECT);
+	if (!err)
+		memcpy(out, buf + (off - begin), len);
+	free(buf);
+	return err;
+}
+
+static int read_stored(const struct reading *r, uint64_t off, uint8_t *out, size_t len)
+{
+	return r->direct ? read_direct(r, off, out, len)
+			 : os_volume_read(r->volume, off, out, len, 0);
+}
 
 /* One piece as it is stored, verified, and unpacked into @raw, of @raw_len bytes. */
 static int read_piece(const struct reading *r, uint64_t off, struct kv_slice stored_sum,
@@ -100,7 +124,7 @@ static int read_piece(const struct reading *r, uint64_t off, struct kv_slice sto
 			return err;
 		stored = packed.data;
 	}
-	err = os_volume_read(r->volume, off, stored, (size_t)stored_len, 0);
+	err = read_stored(r, off, stored, (size_t)stored_len);
 	if (!err)
 		err = checksum_verify(r->checksum, kv_slice_of(stored, (size_t)stored_len),
 				      stored_sum.data);
@@ -149,8 +173,7 @@ static int load_index(const struct reading *r, struct kv_buf *index)
 	int err = buf_resize(index, (size_t)len);
 
 	if (!err)
-		err = os_volume_read(r->volume, r->off + r->ref->stored_len - len, index->data,
-				     (size_t)len, 0);
+		err = read_stored(r, r->off + r->ref->stored_len - len, index->data, (size_t)len);
 	return err ? err : checksum_verify(r->checksum, kv_buf_slice(index), r->ref->sum);
 }
 
@@ -199,6 +222,7 @@ int values_read(struct os_volume *volume, struct checksum *checksum, enum compre
 		.volume = volume,
 		.checksum = checksum,
 		.compress = compress,
+		.direct = true,
 		.off = segment.off + ref->off,
 		.ref = ref,
 		.len = ref->raw_len,
@@ -246,4 +270,20 @@ int values_get(struct values *v, const struct version *version, const struct val
 	const struct value_part all = {0, UINT64_MAX};
 
 	return values_get_part(v, version, ref, all, out);
+}
+
+int values_check(struct values *v, const struct version *version, const struct value_ref *ref)
+{
+	const struct segment *seg = version_segment(version, ref->segment_id);
+	struct kv_buf raw = {0};
+	int err;
+
+	if (!seg || ref->raw_len > KV_VALUE_MAX)
+		return -KV_E_CORRUPT;
+	err = buf_resize(&raw, (size_t)ref->raw_len);
+	if (!err)
+		err = values_read(v->options.volume, v->options.checksum, v->options.compress,
+				  seg->extent, ref, raw.data);
+	kv_buf_free(&raw);
+	return err;
 }

@@ -32,7 +32,8 @@ enum os_open_flags {
 
 enum os_io_flags {
 	/* Bypass the host's page cache if the host can; offset, length and memory are
-	 * aligned to OS_IO_ALIGN. Never mixed with cached I/O on the same bytes. */
+	 * aligned to OS_IO_ALIGN. Bytes are written always this way or never; a direct read
+	 * of others tells what the disk holds of them. */
 	OS_IO_DIRECT = 1U << 0,
 };
 

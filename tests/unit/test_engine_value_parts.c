@@ -10,6 +10,7 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
 #include "kvcore/engine/txn.h"
+#include "kvcore/kv_parts.h"
 #include "kvcore/kvcore_check.h"
 #include "tests/support/engine_fixture.h"
 

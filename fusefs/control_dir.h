@@ -7,6 +7,9 @@
  *   .kvfs/snapshots/NAME/   mkdir takes a snapshot, rmdir drops it
  *   .kvfs/snapshots.tsv     a line a snapshot: time in ns, commit number, name
  *   .kvfs/keep              which snapshots the daemon takes; can be written
+ *   .kvfs/txn/NAME/         mkdir begins a transaction, rmdir drops it
+ *   .kvfs/commit/           a transaction that is moved here is committed
+ *   .kvfs/conflicts         why the last commits of open transactions failed
  *   .kvfs/stats             counters and times, a line each
  *   .kvfs/metrics           the same for Prometheus
  *   .kvfs/channel           for the kvfs command: model/channel_format.h
@@ -39,6 +42,9 @@ enum control_kind {
 	CONTROL_METRICS = 6,
 	CONTROL_KEEP = 7,
 	CONTROL_CHANNEL = 12,
+	CONTROL_TXN = 13,
+	CONTROL_COMMIT = 14,
+	CONTROL_CONFLICTS = 15,
 };
 #define CONTROL_KIND_BITS 4U
 #define CONTROL_KIND_MASK ((UINT64_C(1) << CONTROL_KIND_BITS) - 1)
@@ -70,8 +76,8 @@ struct control_entry {
 	const char *name;
 	enum control_kind kind;
 	uint32_t mode; /* with the type */
-	/* Of a file: append its text. */
-	int (*print)(struct kvfsd *d, struct kv_buf *out);
+	/* Of a file: append its text, as @uid may know it. */
+	int (*print)(struct kvfsd *d, uid_t uid, struct kv_buf *out);
 	/* Of a file that can be written, all of it by one write. */
 	int (*store)(struct kvfsd *d, struct kv_slice text);
 };
@@ -82,11 +88,12 @@ const struct control_entry *control_entry_of(const char *name);
 const struct control_entry *control_entry_of_kind(enum control_kind kind);
 
 /* control_stats.c */
-int control_print_stats(struct kvfsd *d, struct kv_buf *out) KV_MUST_CHECK;
-int control_print_metrics(struct kvfsd *d, struct kv_buf *out) KV_MUST_CHECK;
+int control_print_stats(struct kvfsd *d, uid_t uid, struct kv_buf *out) KV_MUST_CHECK;
+int control_print_metrics(struct kvfsd *d, uid_t uid, struct kv_buf *out) KV_MUST_CHECK;
 
-/* A fresh text with one reference. @id: the kernel's of its node; @size: of the text, bytes */
-int control_text_make(struct kvfsd *d, const struct control_entry *entry, uint64_t *id,
+/* A fresh text for @uid, with one reference. @id: the kernel's of its node; @size: of the text,
+ * bytes */
+int control_text_make(struct kvfsd *d, const struct control_entry *entry, uid_t uid, uint64_t *id,
 		      uint64_t *size) KV_MUST_CHECK;
 /* Up to @len bytes from @off of the text of @id. -ESTALE: it is gone. */
 int control_text_read(struct control *c, uint64_t id, uint64_t off, size_t len, struct kv_buf *out)

@@ -8,6 +8,7 @@
  * The modes say so too, but the kernel looks at them only with default_permissions.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -75,7 +76,7 @@ static void reply_text(fuse_req_t req, const struct control_entry *e)
 	struct kvfsd *d = op_daemon(req);
 	struct fuse_entry_param entry = {.attr_timeout = FOREVER_S};
 	uint64_t id, size;
-	int err = control_text_make(d, e, &id, &size);
+	int err = control_text_make(d, e, fuse_req_ctx(req)->uid, &id, &size);
 
 	if (err) {
 		reply_result(req, NULL, err);
@@ -87,33 +88,55 @@ static void reply_text(fuse_req_t req, const struct control_entry *e)
 		control_text_unref(&d->control, id, 1);
 }
 
-/* The root directory of a snapshot. A miss is not remembered: the daemon takes snapshots too. */
-static void reply_snapshot(fuse_req_t req, const char *name)
+/* The root directory of a tree, of which the caller has a reference, which it takes. */
+static void reply_root(fuse_req_t req, struct tree *v, double timeout_s)
 {
 	struct kvfsd *d = op_daemon(req);
 	struct fuse_entry_param entry;
-	struct tree *v;
 	struct kvfs_attr attr;
-	int err;
+	int err = kvfs_getattr(v->fs, kvfs_root(v->fs), &attr);
 
-	err = tree_open(&d->trees, d->fs, name, &v);
-	if (err == -KV_E_NOTFOUND || err == -KV_E_NOT_A_VOLUME) {
-		fuse_reply_err(req, ENOENT);
-		return;
-	}
-	if (err) {
-		reply_result(req, NULL, err);
-		return;
-	}
-	err = kvfs_getattr(v->fs, kvfs_root(v->fs), &attr);
 	if (err) {
 		tree_unref(&d->trees, v->id, 1);
 		reply_result(req, NULL, err);
 		return;
 	}
 	reply_fill_entry(req, v->id, kvfs_root(v->fs), &attr, &entry);
-	if (fuse_reply_entry(req, &entry)) /* it takes tree_open's reference */
+	entry.entry_timeout = timeout_s;
+	if (fuse_reply_entry(req, &entry))
 		tree_unref(&d->trees, v->id, 1);
+}
+
+/* A transaction's name is asked for each time, since a commit or its expiry ends it. */
+static void reply_txn(fuse_req_t req, const char *name)
+{
+	struct kvfsd *d = op_daemon(req);
+	char key[sizeof("txn/") + KVFS_NAME_MAX];
+	struct tree *v = NULL;
+
+	if (strlen(name) <= KVFS_NAME_MAX) {
+		(void)snprintf(key, sizeof(key), "txn/%s", name);
+		v = tree_find(&d->trees, key);
+	}
+	if (v)
+		reply_root(req, v, 0);
+	else
+		fuse_reply_err(req, ENOENT);
+}
+
+/* The root directory of a snapshot. A miss is not remembered: the daemon takes snapshots too. */
+static void reply_snapshot(fuse_req_t req, const char *name)
+{
+	struct kvfsd *d = op_daemon(req);
+	struct tree *v;
+	int err = tree_open(&d->trees, d->fs, name, &v);
+
+	if (err == -KV_E_NOTFOUND || err == -KV_E_NOT_A_VOLUME)
+		fuse_reply_err(req, ENOENT);
+	else if (err)
+		reply_result(req, NULL, err);
+	else
+		reply_root(req, v, REPLY_TIMEOUT_S);
 }
 
 static void control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -124,6 +147,8 @@ static void control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		reply_directory(req, CONTROL_DIR);
 	} else if (control_kind(parent) == CONTROL_SNAPSHOTS) {
 		reply_snapshot(req, name);
+	} else if (control_kind(parent) == CONTROL_TXN) {
+		reply_txn(req, name);
 	} else if (control_kind(parent) != CONTROL_DIR || !(e = control_entry_of(name))) {
 		fuse_reply_err(req, ENOENT);
 	} else if (e->print) {
@@ -145,12 +170,35 @@ static void refuse_name(fuse_req_t req, fuse_ino_t parent)
 	fuse_reply_err(req, parent == FUSE_ROOT_ID ? EEXIST : EPERM);
 }
 
+static bool is_in(fuse_ino_t parent, enum control_kind kind)
+{
+	return parent != FUSE_ROOT_ID && tree_is_control(parent) && control_kind(parent) == kind;
+}
+
+/* The sticky bit, which mkdir(2) passes on, asks for a serializable one. */
+static void make_txn(fuse_req_t req, const char *name, mode_t mode)
+{
+	struct kvfsd *d = op_daemon(req);
+	struct tree *v;
+	int err = txn_begin(d, name, fuse_req_ctx(req)->uid, (mode & S_ISVTX) != 0, &v);
+
+	if (err) {
+		reply_result(req, NULL, err);
+		return;
+	}
+	note_change(d);
+	reply_root(req, v, 0);
+}
+
 static void control_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct kvfsd *d = op_daemon(req);
 	int err;
 
-	(void)mode; /* it is the root directory's, as it was */
+	if (is_in(parent, CONTROL_TXN)) {
+		make_txn(req, name, mode);
+		return;
+	}
 	if (parent == FUSE_ROOT_ID || control_kind(parent) != CONTROL_SNAPSHOTS) {
 		refuse_name(req, parent);
 		return;
@@ -169,7 +217,13 @@ static void control_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct kvfsd *d = op_daemon(req);
 	int err = -EPERM;
 
-	if (parent != FUSE_ROOT_ID && control_kind(parent) == CONTROL_SNAPSHOTS && may_change(req))
+	if (is_in(parent, CONTROL_TXN)) {
+		err = txn_abort(d, name, fuse_req_ctx(req)->uid);
+		note_change(d);
+		reply_result(req, NULL, err);
+		return;
+	}
+	if (is_in(parent, CONTROL_SNAPSHOTS) && may_change(req))
 		err = kvfs_snapshot_drop(d->fs, name);
 	if (!err) {
 		tree_drop_name(&d->trees, name);
@@ -217,15 +271,17 @@ static void control_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	fuse_reply_err(req, EPERM);
 }
 
+/* Of all that could be moved only a transaction is, into commit/. */
 static void control_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 			   fuse_ino_t newparent, const char *newname, unsigned flags)
 {
-	(void)parent;
-	(void)name;
-	(void)newparent;
 	(void)newname;
-	(void)flags;
-	fuse_reply_err(req, EPERM);
+	if (!is_in(parent, CONTROL_TXN) || !is_in(newparent, CONTROL_COMMIT))
+		fuse_reply_err(req, EPERM);
+	else if (flags & ~(unsigned)RENAME_NOREPLACE)
+		fuse_reply_err(req, EINVAL);
+	else
+		txn_commit(req, name, 0, false);
 }
 
 /* ---- nodes ---- */
@@ -366,166 +422,6 @@ static void control_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off
 	(void)len;
 	(void)flags;
 	fuse_reply_err(req, EXDEV); /* the kernel copies by itself */
-}
-
-/* ---- listing ---- */
-
-/* All names at the moment of opendir: a length byte and the name, each. */
-struct names {
-	struct kv_buf names;
-	struct kv_buf kinds; /* a byte each: of the entry, 0: a snapshot */
-};
-
-static int add_name(struct names *n, const char *name, enum control_kind kind)
-{
-	struct kv_slice s = kv_slice_of(name, strlen(name));
-	int err = buf_append_byte(&n->kinds, (uint8_t)kind);
-
-	if (!err)
-		err = buf_append_byte(&n->names, (uint8_t)s.len);
-	return err ? err : buf_append_slice(&n->names, s);
-}
-
-static int collect(struct kvfsd *d, enum control_kind kind, struct names *n)
-{
-	struct kv_snapshot_info *list = NULL;
-	size_t count = 0;
-	int err = add_name(n, ".", kind);
-
-	if (!err)
-		err = add_name(n, "..", CONTROL_DIR);
-	if (kind == CONTROL_DIR) {
-		for (size_t i = 0; !err && i < control_entry_count; i++)
-			err = add_name(n, control_entries[i].name, control_entries[i].kind);
-		return err;
-	}
-	if (!err)
-		err = kv_snapshot_list(kvfs_db(d->fs), &list, &count);
-	for (size_t i = 0; !err && i < count; i++)
-		if (!kvfs_snapshot_check_name(list[i].name))
-			err = add_name(n, list[i].name, 0);
-	free(list);
-	return err;
-}
-
-static void free_names(struct names *n)
-{
-	kv_buf_free(&n->names);
-	kv_buf_free(&n->kinds);
-	free(n);
-}
-
-static void drop_names(void *ctx, void *object)
-{
-	(void)ctx;
-	free_names(object);
-}
-
-void control_close_directories(struct kvfsd *d)
-{
-	handle_drain(&d->handles, &control_table, drop_names, NULL);
-}
-
-static void control_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	struct names *n = calloc(1, sizeof(*n));
-	int err = n ? collect(op_daemon(req), control_kind(ino), n) : -ENOMEM;
-
-	if (!err)
-		err = handle_add(&op_daemon(req)->handles, &control_table, n, &fi->fh);
-	if (err) {
-		if (n)
-			free_names(n);
-		reply_result(req, NULL, err);
-		return;
-	}
-	if (fuse_reply_open(req, fi)) {
-		n = handle_remove(&op_daemon(req)->handles, &control_table, fi->fh);
-		if (n)
-			free_names(n);
-	}
-}
-
-static void control_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	struct names *n = handle_remove(&op_daemon(req)->handles, &control_table, fi->fh);
-
-	(void)ino;
-	if (n)
-		free_names(n);
-	fuse_reply_err(req, n ? 0 : EBADF);
-}
-
-/* Names only: entries without a node, in readdirplus too, so that a listing opens no snapshot. */
-static size_t add_entry(fuse_req_t req, char *buf, size_t room, bool plus, const char *name,
-			uint8_t kind, off_t position)
-{
-	const struct control_entry *e = control_entry_of_kind(kind);
-	struct fuse_entry_param entry = {0};
-
-	entry.attr.st_ino = kind ? kind : KVFS_ROOT_INO;
-	entry.attr.st_mode = e ? e->mode : S_IFDIR;
-	return plus ? fuse_add_direntry_plus(req, buf, room, name, &entry, position)
-		    : fuse_add_direntry(req, buf, room, name, &entry.attr, position);
-}
-
-static size_t fill_names(fuse_req_t req, char *buf, size_t size, off_t off, const struct names *n,
-			 bool plus)
-{
-	char name[KVFS_NAME_MAX + 1];
-	size_t used = 0, at = 0, need;
-
-	for (size_t i = 0; i < n->kinds.len; i++) {
-		size_t len = n->names.data[at];
-
-		memcpy(name, n->names.data + at + 1, len);
-		name[len] = '\0';
-		at += 1 + len;
-		if ((off_t)i < off)
-			continue;
-		need = add_entry(req, buf + used, size - used, plus, name, n->kinds.data[i],
-				 (off_t)i + 1);
-		if (need > size - used)
-			break;
-		used += need;
-	}
-	return used;
-}
-
-static void list(fuse_req_t req, size_t size, off_t off, const struct fuse_file_info *fi, bool plus)
-{
-	struct handles *handles = &op_daemon(req)->handles;
-	struct names *n = handle_take(handles, &control_table, fi->fh);
-	char *buf;
-
-	if (!n) {
-		fuse_reply_err(req, EBADF);
-		return;
-	}
-	size = min_u64(size, LIST_BYTES_MAX);
-	buf = malloc(size ? size : 1);
-	if (buf)
-		size = fill_names(req, buf, size, off, n, plus);
-	handle_put(handles, fi->fh); /* the next request may come with the answer */
-	if (buf)
-		fuse_reply_buf(req, buf, size);
-	else
-		fuse_reply_err(req, ENOMEM);
-	free(buf);
-}
-
-static void control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-			    struct fuse_file_info *fi)
-{
-	(void)ino;
-	list(req, size, off, fi, false);
-}
-
-static void control_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-				struct fuse_file_info *fi)
-{
-	(void)ino;
-	list(req, size, off, fi, true);
 }
 
 /* ---- extended attributes: none ---- */

@@ -58,12 +58,13 @@ static void print_requests(struct print *p, const struct kvfsd *d)
 	line(p, "request_errors", atomic_load(&d->request_errors));
 }
 
-int control_print_stats(struct kvfsd *d, struct kv_buf *out)
+int control_print_stats(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 {
 	struct print p = {.out = out};
 	struct kv_buf engine = {0};
 	struct kv_db_info info;
 
+	(void)uid;
 	p.err = kv_get_info(kvfs_db(d->fs), &info);
 	if (!p.err)
 		p.err = kv_stats_text(kvfs_db(d->fs), &engine);
@@ -78,6 +79,7 @@ int control_print_stats(struct kvfsd *d, struct kv_buf *out)
 			i, info.level[i].tables, info.level[i].bytes, info.level[i].entries);
 	if (!p.err)
 		p.err = buf_append_slice(out, kv_buf_slice(&engine));
+	line(&p, "transactions", txn_count(d));
 	print_requests(&p, d);
 out:
 	kv_buf_free(&engine);
@@ -180,13 +182,14 @@ static void print_request_metrics(struct print *p, const struct kvfsd *d)
 	       atomic_load(&d->request_errors));
 }
 
-int control_print_metrics(struct kvfsd *d, struct kv_buf *out)
+int control_print_metrics(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 {
 	struct print p = {.out = out};
 	struct kv_db *db = kvfs_db(d->fs);
 	struct kv_stats stats;
 	struct kv_db_info info;
 
+	(void)uid;
 	p.err = kv_get_info(db, &info);
 	if (p.err)
 		return p.err;
@@ -197,6 +200,7 @@ int control_print_metrics(struct kvfsd *d, struct kv_buf *out)
 #undef VOLUME_METRIC
 	print_levels(&p, &info);
 	print_histograms(&p, db);
+	metric(&p, "transactions", true, "Transactions that are open.", txn_count(d));
 	print_request_metrics(&p, d);
 	return p.err;
 }

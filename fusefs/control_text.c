@@ -25,12 +25,13 @@ struct control_text {
 
 /* ---- what the files say ---- */
 
-static int print_list(struct kvfsd *d, struct kv_buf *out)
+static int print_list(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 {
 	struct kv_snapshot_info *list = NULL;
 	size_t count = 0;
 	int err;
 
+	(void)uid;
 	err = kv_snapshot_list(kvfs_db(d->fs), &list, &count);
 	for (size_t i = 0; !err && i < count; i++) {
 		err = buf_printf(out, "%lld\t%llu\t", (long long)list[i].created_ns,
@@ -45,11 +46,12 @@ static int print_list(struct kvfsd *d, struct kv_buf *out)
 	return err;
 }
 
-static int print_keep(struct kvfsd *d, struct kv_buf *out)
+static int print_keep(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 {
 	struct kvfs_keep keep;
 	int err = keeper_policy(d, &keep);
 
+	(void)uid;
 	if (!err)
 		err = kvfs_keep_format(&keep, out);
 	return err ? err : buf_append_byte(out, '\n');
@@ -77,20 +79,24 @@ static int store_keep(struct kvfsd *d, struct kv_slice text)
 }
 
 /* There is nothing to read: what matters is the node. */
-static int print_nothing(struct kvfsd *d, struct kv_buf *out)
+static int print_nothing(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 {
 	(void)d;
+	(void)uid;
 	(void)out;
 	return 0;
 }
 
 const struct control_entry control_entries[] = {
 	{"channel", CONTROL_CHANNEL, S_IFREG | 0600, print_nothing, NULL},
+	{"commit", CONTROL_COMMIT, S_IFDIR | 0777, NULL, NULL},
+	{"conflicts", CONTROL_CONFLICTS, S_IFREG | 0444, txn_print_conflicts, NULL},
 	{"keep", CONTROL_KEEP, S_IFREG | 0644, print_keep, store_keep},
 	{"metrics", CONTROL_METRICS, S_IFREG | 0444, control_print_metrics, NULL},
 	{"snapshots", CONTROL_SNAPSHOTS, S_IFDIR | 0755, NULL, NULL},
 	{"snapshots.tsv", CONTROL_LIST, S_IFREG | 0444, print_list, NULL},
 	{"stats", CONTROL_STATS, S_IFREG | 0444, control_print_stats, NULL},
+	{"txn", CONTROL_TXN, S_IFDIR | 0777, NULL, NULL},
 };
 const size_t control_entry_count = KV_ARRAY_COUNT(control_entries);
 
@@ -146,7 +152,7 @@ static uint64_t next_id_locked(struct control *c, enum control_kind kind)
 	return TREE_BIT | c->next_serial << CONTROL_KIND_BITS | (uint64_t)kind;
 }
 
-int control_text_make(struct kvfsd *d, const struct control_entry *entry, uint64_t *id,
+int control_text_make(struct kvfsd *d, const struct control_entry *entry, uid_t uid, uint64_t *id,
 		      uint64_t *size)
 {
 	struct control *c = &d->control;
@@ -156,7 +162,7 @@ int control_text_make(struct kvfsd *d, const struct control_entry *entry, uint64
 	if (!t)
 		return -ENOMEM;
 	t->refs = 1;
-	err = entry->print(d, &t->text);
+	err = entry->print(d, uid, &t->text);
 	if (err) {
 		free_text(t);
 		return err;

@@ -260,8 +260,13 @@ static int init_daemon(struct kvfsd *d)
 	if (err)
 		goto no_control;
 	err = handle_init(&d->handles);
+	if (err)
+		goto no_handles;
+	err = txn_init(&d->txns);
 	if (!err)
 		return 0;
+	handle_fini(&d->handles);
+no_handles:
 	control_fini(&d->control);
 no_control:
 	tree_fini(&d->trees);
@@ -272,6 +277,7 @@ no_trees:
 
 static void fini_daemon(struct kvfsd *d)
 {
+	txn_fini(&d->txns);
 	handle_fini(&d->handles);
 	control_fini(&d->control);
 	tree_fini(&d->trees);

@@ -24,6 +24,7 @@
 #include "fusefs/model/kvfs.h"
 #include "fusefs/options.h"
 #include "fusefs/tree.h"
+#include "fusefs/txn.h"
 
 /* Requests that are counted, by libfuse's names. */
 /* clang-format off */
@@ -77,6 +78,7 @@ struct kvfsd {
 	struct trees trees;
 	struct control control;
 	struct keeper keeper;
+	struct txns txns;
 	atomic_uint_fast64_t requests[OP_REQUEST_COUNT]; /* [atomic] so far */
 	atomic_uint_fast64_t request_errors; /* [atomic] see device.c; a name not found is none */
 	atomic_bool down; /* [atomic] shut down: everything is refused, see raw.c */
@@ -94,6 +96,13 @@ extern const struct fuse_lowlevel_ops control_table; /* control_op.c: the contro
 
 /* control_op.c: attributes of a node of the control directory. Return: 0 or -errno. */
 int control_stat(struct kvfsd *d, fuse_ino_t ino, struct stat *out) KV_MUST_CHECK;
+/* control_list.c */
+void control_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		     struct fuse_file_info *fi);
+void control_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+			 struct fuse_file_info *fi);
+void control_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 /* Both at the end of the session: directories that the kernel has left open. */
 void control_close_directories(struct kvfsd *d);
 void op_close_directories(struct kvfsd *d);

@@ -182,6 +182,9 @@ void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fu
 	case (unsigned)KVFS_IOC_SHUTDOWN:
 		err = shut_down(req);
 		break;
+	case KVFS_IOC_COMMIT:
+		txn_commit(req, NULL, ino, true);
+		return;
 	case (unsigned)KVFS_IOC_CHANNEL:
 		channel_request(req, ino, in_buf, in_bufsz);
 		return;

@@ -179,6 +179,12 @@ static int set_value(struct mount_options *opt, const char *name, struct log *lo
 			  OPTIONS_COMMIT_MAX_S);
 		return -EINVAL;
 	}
+	if (strncmp(name, "txn_expire=", 11) == 0) {
+		if (!parse_count(name + 11, 0, OPTIONS_EXPIRE_MAX_S, &opt->txn_expire_s))
+			return 0;
+		log_error(log, "%s: give a number of seconds, or 0 for never", name);
+		return -EINVAL;
+	}
 	if (strncmp(name, "threads=", 8) == 0) {
 		if (!parse_count(name + 8, 1, OPTIONS_THREADS_MAX, &opt->threads))
 			return 0;
@@ -371,6 +377,7 @@ void options_print_help(void)
 		    "  keep_hourly=N      the daemon takes snapshots and keeps the newest N; also\n"
 		    "                     keep_daily, keep_weekly, keep_monthly, keep_yearly\n"
 		    "  snapshot_ino=unique  not the live tree's inode numbers in snapshots\n"
+		    "  txn_expire=SECONDS  transactions end when nobody has used them for so long\n"
 		    "  threads=N          requests served at the same time (default 16)\n"
 		    "  writeback          the kernel collects writes before it sends them\n"
 		    "  noacl              no POSIX access control lists\n"

@@ -12,6 +12,7 @@
 #define OPTIONS_THREADS_MAX	64
 #define OPTIONS_THREADS_DEFAULT 16
 #define OPTIONS_COMMIT_MAX_S	300
+#define OPTIONS_EXPIRE_MAX_S	(365 * 24 * 3600)
 
 /* A switch that the user may leave alone, which a remount has to know. */
 enum options_switch { OPTIONS_UNSAID = 0, OPTIONS_OFF, OPTIONS_ON };
@@ -52,9 +53,10 @@ struct mount_options {
 	struct kvfs_keep keep;
 	/* Of a snapshot to be mounted in place of the live tree; "": none. */
 	char snapshot[KV_SNAPSHOT_NAME_MAX + 1];
-	unsigned commit_s;  /* 0: the engine's default */
-	unsigned threads;   /* 0: OPTIONS_THREADS_DEFAULT */
-	size_t cache_bytes; /* 0: the engine's default */
+	unsigned commit_s;     /* 0: the engine's default */
+	unsigned threads;      /* 0: OPTIONS_THREADS_DEFAULT */
+	unsigned txn_expire_s; /* of a transaction that nobody uses; 0: never */
+	size_t cache_bytes;    /* 0: the engine's default */
 };
 
 /*

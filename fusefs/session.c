@@ -203,10 +203,13 @@ int session_start(struct session *s, struct kvfsd *d, const char *program, const
 	started = true;
 	err = probe(s);
 	if (!err)
+		err = txn_start(&d->txns, d, s->fuse);
+	if (!err)
 		err = keeper_start(&d->keeper, d, s->fuse);
 out:
 	if (!err)
 		return 0;
+	txn_stop(&d->txns);
 	if (started) {
 		stop_serving(s);
 		(void)!pool_join(&s->pool);
@@ -289,6 +292,7 @@ int session_wait(struct session *s)
 		unmount_on_signal(s);
 	}
 	keeper_stop(&s->d->keeper);
+	txn_stop(&s->d->txns);
 	err = pool_join(&s->pool);
 	fuse_session_unmount(s->fuse);
 	fuse_session_destroy(s->fuse);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/hash.h"
@@ -26,7 +27,7 @@ static void close_tree(struct tree *v)
 	if (!v)
 		return;
 	if (v->fs)
-		(void)!kvfs_close(v->fs); /* it only reads: nothing can be lost */
+		(void)!kvfs_close(v->fs); /* it only reads, or drops what it wrote */
 	free(v->name);
 	free(v);
 }
@@ -76,8 +77,12 @@ struct kvfs *tree_fs(struct trees *all, uint64_t id)
 
 	pthread_rwlock_rdlock(&all->mu);
 	slot = slot_locked(all, id);
-	if (slot && *slot)
+	if (slot && *slot) {
 		fs = (*slot)->fs;
+		if ((*slot)->draft)
+			atomic_store_explicit(&(*slot)->used_s, (int64_t)time(NULL),
+					      memory_order_relaxed);
+	}
 	pthread_rwlock_unlock(&all->mu);
 	return fs;
 }
@@ -167,6 +172,42 @@ int tree_open(struct trees *all, struct kvfs *live, const char *name, struct tre
 out:
 	close_tree(fresh);
 	return err;
+}
+
+int tree_add(struct trees *all, struct kvfs *fs, const char *name, struct tree **out)
+{
+	struct tree *v = calloc(1, sizeof(*v));
+	int err = -ENOMEM;
+
+	if (!v)
+		return err;
+	v->refs = 1;
+	v->draft = true;
+	atomic_init(&v->used_s, (int64_t)time(NULL));
+	v->fs = fs;
+	v->name = strdup(name);
+	if (v->name) {
+		pthread_rwlock_wrlock(&all->mu);
+		err = *find_locked(all, name) ? -EEXIST : add_locked(all, v);
+		pthread_rwlock_unlock(&all->mu);
+	}
+	if (err) {
+		v->fs = NULL; /* it is still the caller's */
+		close_tree(v);
+		return err;
+	}
+	*out = v;
+	return 0;
+}
+
+struct tree *tree_find(struct trees *all, const char *name)
+{
+	struct tree *v;
+
+	pthread_rwlock_wrlock(&all->mu);
+	v = take_locked(all, name);
+	pthread_rwlock_unlock(&all->mu);
+	return v;
 }
 
 void tree_ref(struct trees *all, uint64_t id)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Views of the volume that a mount serves beside the live tree: each snapshot that
- * somebody looks at is one. A node id of the kernel names the tree and the file id
- * in it, so whoever holds an id finds its tree without a table of nodes:
+ * somebody looks at is one, and each transaction (txn.h). A node id of the kernel names the tree
+ * and the file id in it, so whoever holds an id finds its tree without a table of nodes:
  *
  *   bit 63 clear         the live tree; the whole id is the file id
  *   63 set, slot = 0     the control directory's own nodes (control_dir.h)
@@ -17,6 +17,7 @@
 #define FUSEFS_TREE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -30,12 +31,14 @@
 #define TREE_BUCKETS   256U
 
 struct tree {
-	struct kvfs *fs;   /* [const] */
-	uint64_t id;	   /* [const] of its root directory, without the file id */
-	char *name;	   /* [const] of the snapshot */
-	struct tree *next; /* [mu] in the bucket of its name */
-	bool named;	   /* [mu] it is in a bucket: the name still means this tree */
-	uint64_t refs;	   /* [mu] */
+	struct kvfs *fs;	/* [const] */
+	uint64_t id;		/* [const] of its root directory, without the file id */
+	char *name;		/* [const] of the snapshot, or what tree_add() was given */
+	struct tree *next;	/* [mu] in the bucket of its name */
+	bool named;		/* [mu] it is in a bucket: the name still means this tree */
+	uint64_t refs;		/* [mu] */
+	bool draft;		/* [const] of a transaction: it can be written */
+	_Atomic int64_t used_s; /* [atomic] of a transaction: the last request, since 1970 */
 };
 
 struct trees {
@@ -87,6 +90,13 @@ struct kvfs *tree_fs(struct trees *all, uint64_t id);
  */
 int tree_open(struct trees *all, struct kvfs *live, const char *name, struct tree **out)
 	KV_MUST_CHECK;
+/*
+ * A transaction's tree under a name that no snapshot can have, with one reference for the caller.
+ * It takes @fs if it succeeds. Return: 0, -EEXIST, -ENFILE, -ENOMEM.
+ */
+int tree_add(struct trees *all, struct kvfs *fs, const char *name, struct tree **out) KV_MUST_CHECK;
+/* The tree of a name, with one reference for the caller; NULL if there is none. */
+struct tree *tree_find(struct trees *all, const char *name);
 /* References by ids that the kernel is given or gives back; nothing is done for the live tree. */
 void tree_ref(struct trees *all, uint64_t id);
 void tree_unref(struct trees *all, uint64_t id, uint64_t refs);

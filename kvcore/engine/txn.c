@@ -267,8 +267,16 @@ int kv_txn_commit(struct kv_txn *txn, unsigned flags, kv_seq *seq)
 
 void kv_txn_abort(struct kv_txn *txn)
 {
+	struct kv_db *db;
+	bool large;
+
 	if (!txn)
 		return;
-	COUNT(txn->db, aborts, txn->readonly ? 0 : 1);
+	db = txn->db;
+	COUNT(db, aborts, txn->readonly ? 0 : 1);
+	large = txn->rebases;
 	txn_free(txn);
+	/* It may have filled the volume with values. What fails is left to the background. */
+	if (large)
+		(void)!values_reap(db->values);
 }

@@ -111,7 +111,7 @@ void values_seal(struct values *v);
  * replay, and before the last edit of a clean close; no value is written meanwhile.
  */
 int values_recovered(struct values *v) KV_MUST_CHECK;
-/* Remove dead segments with one version edit. Called by the background thread. */
+/* Remove dead segments with one version edit. Any thread. */
 int values_reap(struct values *v) KV_MUST_CHECK;
 /* Sealed, all its values accounted for, and less than half of it live. */
 bool values_mostly_dead(const struct segment *seg);

@@ -12,11 +12,15 @@ snaps=$dir/.kvfs/snapshots
 
 # ---- the control directory is there and not listed ----
 [ "$(find "$dir" | wc -l)" = 1 ] || fail "the root lists .kvfs"
-[ "$(ls "$dir/.kvfs")" = "keep
+[ "$(ls "$dir/.kvfs")" = "channel
+commit
+conflicts
+keep
 metrics
 snapshots
 snapshots.tsv
-stats" ] || fail "the control directory lists $(ls "$dir/.kvfs")"
+stats
+txn" ] || fail "the control directory lists $(ls "$dir/.kvfs")"
 [ -s "$dir/.kvfs/snapshots.tsv" ] && fail "snapshots of a new volume"
 
 # ---- a snapshot is the tree as it was ----

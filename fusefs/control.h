@@ -22,8 +22,4 @@
  */
 #define KVFS_IOC_SHUTDOWN _IOR('X', 125, uint32_t)
 
-/* Of the root directory of a transaction: commit it. Its owner or root; EAGAIN: a conflict, of
- * which .kvfs/conflicts tells. */
-#define KVFS_IOC_COMMIT _IO('k', 3)
-
 #endif

@@ -19,7 +19,7 @@
 #include "fusefs/cli/io.h"
 #include "fusefs/cli/message.h"
 #include "fusefs/cli/run.h"
-#include "fusefs/control.h"
+#include "fusefs/model/channel_format.h"
 #include "kvcore/base/buf.h"
 
 #define RETRIES_MAX 1000000UL

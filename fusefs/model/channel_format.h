@@ -35,5 +35,10 @@ struct kvfs_channel {
 	uint8_t data[KVFS_CHANNEL_PIECE];
 };
 #define KVFS_IOC_CHANNEL _IOWR('k', 3, struct kvfs_channel)
+/*
+ * Of the root directory of a transaction (.kvfs/txn/NAME): commit it. Its owner or root; EAGAIN: a
+ * conflict, of which .kvfs/conflicts tells.
+ */
+#define KVFS_IOC_COMMIT _IO('k', 4)
 
 #endif

@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kvcore/kv_rebase.h"
 #include "kvcore/kv_stats.h"
 #include "kvcore/kv_types.h"
 
@@ -116,7 +117,7 @@ enum kv_txn_flags {
 	KV_TXN_RDONLY = 1U << 0, /* reads one snapshot, takes no lock; writes are refused */
 	/* No lock before the commit, which checks that what was read or written has not changed. */
 	KV_TXN_OPTIMISTIC = 1U << 1,
-	/* The same, but the commit validates nothing: kv_txn_rebase() must have been called. */
+	/* The same, but the commit validates nothing: kv_rebase.h. */
 	KV_TXN_REBASE = 1U << 2,
 };
 
@@ -274,46 +275,6 @@ KV_API int kv_txn_rollback_to(struct kv_txn *txn, unsigned savepoint) KV_MUST_CH
  * Return: 0, -KV_E_INVALID (no such savepoint, or read-only).
  */
 KV_API int kv_txn_release(struct kv_txn *txn, unsigned savepoint) KV_MUST_CHECK;
-
-/**
- * kv_txn_scan_writes() - what a transaction has written so far, in the order of the keys
- * @keyspace: of which
- * @from:     first key wanted; empty: the keyspace's first
- * @emit:     called for each key it put or, @deleted, deleted one by one; what it deleted as a
- *            range is not told. Nonzero stops. It may read through the transaction and write:
- * whether keys that it adds come up is not defined.
- *
- * Return: 0, what @emit returned, -KV_E_INVALID (a bound or keyspace), errors of reading.
- */
-KV_API int kv_txn_scan_writes(struct kv_txn *txn, unsigned keyspace, struct kv_slice from,
-			      int (*emit)(void *ctx, struct kv_slice key, bool deleted), void *ctx)
-	KV_MUST_CHECK;
-
-enum kv_rebase_kind {
-	KV_REBASE_WRITTEN,    /* a key that the transaction wrote */
-	KV_REBASE_READ,	      /* a key that it read */
-	KV_REBASE_READ_RANGE, /* a range that it read: its first key */
-	KV_REBASE_END,	      /* last and in any case, with no key: for what no key tells */
-};
-
-/**
- * kv_txn_rebase() - bring a transaction of KV_TXN_REBASE up to the present before its commit
- * @changed: called for what somebody else has changed after the transaction's snapshot: first
- *           for keys that it wrote, in order; then, if it is serializable, for what it read. It may
- *           read, also through the transaction, which still sees its snapshot. Negative stops;
- *           positive goes on, but the snapshot stays and that is returned in the end.
- *
- * For a transaction that is too large to lock all its keys at once, or whose owner can tell
- * which changes do no harm. If all calls return 0, its snapshot is the present from then on, with
- * its own writes over it. The caller keeps everybody else from writing what it wrote and read,
- * from before the call to the end of the commit.
- *
- * Return: 0, what @changed returned, -KV_E_INVALID (another kind, or an iterator is open).
- */
-KV_API int kv_txn_rebase(struct kv_txn *txn,
-			 int (*changed)(void *ctx, enum kv_rebase_kind kind, unsigned keyspace,
-					struct kv_slice key),
-			 void *ctx) KV_MUST_CHECK;
 
 enum kv_commit_flags {
 	KV_COMMIT_SYNC = 1U << 0,    /* return only when durable against power loss */

@@ -102,6 +102,12 @@ static void on_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	of(ino)->fsync(req, ino, datasync, fi);
 }
 
+static void on_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	count(req, OP_REQUEST_fsync);
+	of(ino)->fsyncdir(req, ino, datasync, fi);
+}
+
 static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
 			 struct fuse_file_info *fi)
 {
@@ -262,7 +268,7 @@ const struct fuse_lowlevel_ops op_table = {
 	.readdir = on_readdir,
 	.readdirplus = on_readdirplus,
 	.releasedir = on_releasedir,
-	.fsyncdir = on_fsync,
+	.fsyncdir = on_fsyncdir,
 	.statfs = op_statfs,
 	.setxattr = on_setxattr,
 	.getxattr = on_getxattr,

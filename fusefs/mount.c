@@ -256,6 +256,9 @@ static int init_daemon(struct kvfsd *d)
 	err = tree_init(&d->trees);
 	if (err)
 		goto no_trees;
+	err = staged_init(&d->staged);
+	if (err)
+		goto no_staged;
 	err = control_init(&d->control);
 	if (err)
 		goto no_control;
@@ -269,6 +272,8 @@ static int init_daemon(struct kvfsd *d)
 no_handles:
 	control_fini(&d->control);
 no_control:
+	staged_fini(&d->staged);
+no_staged:
 	tree_fini(&d->trees);
 no_trees:
 	listing_fini(&d->listings);
@@ -280,6 +285,7 @@ static void fini_daemon(struct kvfsd *d)
 	txn_fini(&d->txns);
 	handle_fini(&d->handles);
 	control_fini(&d->control);
+	staged_fini(&d->staged);
 	tree_fini(&d->trees);
 	listing_fini(&d->listings);
 }

@@ -23,6 +23,7 @@
 #include "fusefs/log.h"
 #include "fusefs/model/kvfs.h"
 #include "fusefs/options.h"
+#include "fusefs/staged.h"
 #include "fusefs/tree.h"
 #include "fusefs/txn.h"
 
@@ -79,6 +80,9 @@ struct kvfsd {
 	struct control control;
 	struct keeper keeper;
 	struct txns txns;
+	struct staged_files staged;
+	struct fuse_session *fuse; /* [const] */
+	_Atomic dev_t device;	   /* [atomic] of the mount, 0 until it answers */
 	atomic_uint_fast64_t requests[OP_REQUEST_COUNT]; /* [atomic] so far */
 	atomic_uint_fast64_t request_errors; /* [atomic] see device.c; a name not found is none */
 	atomic_bool down; /* [atomic] shut down: everything is refused, see raw.c */
@@ -158,6 +162,11 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+/* The stage of an open file, referenced; NULL if its changes are not one transaction. */
+struct kvfs_stage *op_stage(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi);
+/* Whether an open of @node (or, below @node, a creation) with these flags begins a transaction. */
+bool op_is_transaction(struct kvfsd *d, fuse_ino_t ino, struct kvfs_node *node, int flags);
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
 		  struct fuse_file_info *fi);
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);

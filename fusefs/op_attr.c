@@ -22,13 +22,21 @@
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct kvfs_node *node = op_node(req, ino);
+	pid_t pid = fuse_req_ctx(req)->pid;
+	struct kvfs_stage *stage;
 	struct kvfs_attr attr;
 	int err;
 
-	(void)fi;
 	if (!node)
 		return;
-	err = kvfs_getattr(op_fs(req, ino), node, &attr);
+	stage = op_stage(req, ino, fi);
+	if (stage)
+		err = kvfs_stage_attr(stage, &attr);
+	else if (fi) /* a reader's descriptor, maybe of a process that has a writer's, too */
+		err = kvfs_getattr(op_fs(req, ino), node, &attr);
+	else
+		err = staged_attr(op_daemon(req), op_fs(req, ino), ino, node, pid, &attr);
+	kvfs_stage_unref(stage);
 	if (err)
 		reply_result(req, node, err);
 	else
@@ -77,6 +85,25 @@ static int kill_privileges(struct kvfs *fs, struct kvfs_node *node, unsigned *ma
 	return 0;
 }
 
+/* The size of a file that is open as a transaction: ftruncate(2), or the O_TRUNC of the open. The
+ * caller goes on with what others see. */
+static int stage_size(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi,
+		      uint64_t size, unsigned *mask)
+{
+	pid_t pid = fuse_req_ctx(req)->pid;
+	struct kvfs_stage *stage = op_stage(req, ino, fi);
+	int err;
+
+	if (!stage && !fi && !size && op_daemon(req)->opt->txn != OPTIONS_TXN_WRITE)
+		stage = staged_fresh(op_daemon(req), ino, pid);
+	if (!stage)
+		return 0;
+	*mask &= ~(unsigned)KVFS_SET_SIZE;
+	err = kvfs_stage_set_size(stage, size);
+	kvfs_stage_unref(stage);
+	return err;
+}
+
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		struct fuse_file_info *fi)
 {
@@ -87,7 +114,6 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 	bool kill;
 	int err = 0;
 
-	(void)fi;
 	if (!node)
 		return;
 	for (size_t i = 0; i < KV_ARRAY_COUNT(masks); i++)
@@ -111,6 +137,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 	       (to_set & (FUSE_SET_ATTR_KILL_SUID | FUSE_SET_ATTR_KILL_SGID));
 	if (kill && !(mask & KVFS_SET_MODE) && atomic_load(&d->kills_privileges))
 		err = kill_privileges(op_fs(req, ino), node, &mask, &values);
+	if (!err && (mask & KVFS_SET_SIZE))
+		err = stage_size(req, ino, fi, values.size, &mask);
 	if (!err)
 		err = mask ? kvfs_setattr(op_fs(req, ino), node, mask, &values, &now)
 			   : kvfs_getattr(op_fs(req, ino), node, &now);

@@ -5,7 +5,8 @@
  *
  *   data is invalidated only on request: nobody else changes it, and guessing
  *   from mtime would drop the pages that a write has just filled
- *   O_TRUNC is a setattr of its own, so that opens need not be told
+ *   O_TRUNC is a setattr of its own, so that opens need not be told, and the kernel
+ *   does not cut the file by itself, which txn=close must not show to others
  *   set-id bits are cleared by the daemon, see device.h
  *   a lookup of "." finds a file by its number, which makes handles of files last
  *   splice is not used: contents come out of the cache's pages, not out of files
@@ -44,8 +45,8 @@ void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->time_gran = 1;
 	/* Reads of an open that is told start with an empty page cache and so reach the daemon,
 	 * which is what the access times of strictatime need. */
-	d->no_open =
-		(conn->capable & FUSE_CAP_NO_OPEN_SUPPORT) && d->opt->atime != OPTIONS_STRICTATIME;
+	d->no_open = (conn->capable & FUSE_CAP_NO_OPEN_SUPPORT) &&
+		     d->opt->atime != OPTIONS_STRICTATIME && d->opt->txn == OPTIONS_TXN_WRITE;
 }
 
 struct kvfsd *op_daemon(fuse_req_t req)
@@ -100,7 +101,7 @@ const struct fuse_lowlevel_ops op_files = {
 	.readdir = op_readdir,
 	.readdirplus = op_readdirplus,
 	.releasedir = op_releasedir,
-	.fsyncdir = op_fsync, /* the same promise, and no handle is needed */
+	.fsyncdir = op_fsyncdir,
 	.statfs = op_statfs,
 	.setxattr = op_setxattr,
 	.getxattr = op_getxattr,

@@ -200,26 +200,61 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 
 /*
  * Where opens need not be told, neither need creations: after one ENOSYS the kernel sends a mknod
- * instead, and saves the release. What follows is for strictatime.
+ * instead, and saves the release. What follows is for strictatime and transactions.
  *
  * A name that the kernel did not know of may be there all the same: two opens
  * with O_CREAT race. Then it is an ordinary open.
  */
 static int open_existing(struct kvfs *fs, struct kvfs_node *dir, const char *name, int flags,
-			 struct kvfs_node **node, struct kvfs_attr *attr)
+			 struct kvfs_stage **stage, struct kvfs_node **node, struct kvfs_attr *attr)
 {
 	static const struct kvfs_attr empty;
-	int err;
+	int err = kvfs_lookup(fs, dir, name, node, attr);
 
-	if (flags & O_EXCL)
-		return -EEXIST;
-	err = kvfs_lookup(fs, dir, name, node, attr);
-	if (err || !(flags & O_TRUNC) || !S_ISREG(attr->mode))
+	if (err)
 		return err;
-	err = kvfs_setattr(fs, *node, KVFS_SET_SIZE, &empty, attr);
+	if (flags & O_EXCL)
+		err = -EEXIST;
+	else if (S_ISREG(attr->mode) && stage)
+		err = kvfs_stage_open(fs, *node, stage);
+	if (!err && (flags & O_TRUNC) && S_ISREG(attr->mode))
+		err = stage ? kvfs_stage_set_size(*stage, 0)
+			    : kvfs_setattr(fs, *node, KVFS_SET_SIZE, &empty, attr);
+	if (!err && stage && *stage)
+		err = kvfs_stage_attr(*stage, attr);
 	if (err)
 		kvfs_node_forget(fs, *node, 1);
 	return err;
+}
+
+/* A file that others see when it is closed. */
+static void create_staged(fuse_req_t req, fuse_ino_t parent, struct kvfs_node *dir,
+			  const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct kvfsd *d = op_daemon(req);
+	struct kvfs_owner owner = owner_of(req);
+	struct kvfs_stage *stage = NULL;
+	struct kvfs_node *node = NULL;
+	struct kvfs_attr attr;
+	int err;
+
+	err = open_existing(d->fs, dir, name, fi->flags, &stage, &node, &attr);
+	if (err == -ENOENT)
+		err = kvfs_stage_create(d->fs, dir, name, mode & 07777, &owner, &node, &attr,
+					&stage);
+	if (!err && stage) {
+		err = staged_open(d, kvfs_node_ino(node), fuse_req_ctx(req)->pid, stage, fi);
+		if (err)
+			kvfs_node_forget(d->fs, node, 1);
+	}
+	if (err) {
+		kvfs_stage_close(stage);
+		reply_result(req, dir, err);
+		return;
+	}
+	fi->direct_io = 1;
+	if (reply_create(req, parent, node, &attr, fi))
+		staged_release(d, kvfs_node_ino(node), fi); /* no release will come */
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -239,14 +274,19 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		fuse_reply_err(req, ENOSYS);
 		return;
 	}
+	if (op_is_transaction(d, parent, dir, fi->flags)) {
+		create_staged(req, parent, dir, name, mode, fi);
+		return;
+	}
 	err = kvfs_mknod(op_fs(req, parent), dir, name, S_IFREG | (mode & 07777), 0, &owner, &node,
 			 &attr);
 	if (err == -EEXIST)
-		err = open_existing(op_fs(req, parent), dir, name, fi->flags, &node, &attr);
+		err = open_existing(op_fs(req, parent), dir, name, fi->flags, NULL, &node, &attr);
 	if (err) {
 		reply_result(req, dir, err);
 		return;
 	}
 	fi->noflush = 1;
-	reply_create(req, parent, node, &attr, fi);
+	fi->direct_io = staged_wanted(d, node); /* O_SYNC */
+	(void)reply_create(req, parent, node, &attr, fi);
 }

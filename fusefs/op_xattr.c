@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fusefs/reply.h"
 #include "kvcore/base/buf.h"
@@ -49,6 +50,20 @@ static struct kvfs_node *xattr_node(fuse_req_t req, fuse_ino_t ino, const char *
 	return op_node(req, ino);
 }
 
+/* A misspelt wish would not be obeyed. */
+static int check_txn(struct kvfs *fs, struct kvfs_node *node, struct kv_slice value)
+{
+	struct kvfs_attr attr;
+	int err = kvfs_getattr(fs, node, &attr);
+
+	if (err)
+		return err;
+	return S_ISDIR(attr.mode) && (slice_equal(value, kv_slice_of("close", 5)) ||
+				      slice_equal(value, kv_slice_of("write", 5)))
+		       ? 0
+		       : -EINVAL;
+}
+
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
 		 int flags)
 {
@@ -60,8 +75,10 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 	if (!node)
 		return;
 	fs = op_fs(req, ino);
+	if (op_daemon(req)->opt->txn == OPTIONS_TXN_DIRECTORY && !strcmp(name, KVFS_STAGE_XATTR))
+		err = check_txn(fs, node, kv_slice_of(value, size));
 	/* As chmod(2) does. */
-	if (strcmp(name, "system.posix_acl_access") == 0 && fuse_req_ctx(req)->uid != 0) {
+	if (!err && strcmp(name, "system.posix_acl_access") == 0 && fuse_req_ctx(req)->uid != 0) {
 		err = kvfs_getattr(fs, node, &attr);
 		if (!err && !op_in_group(req, attr.gid))
 			flags |= KVFS_XATTR_KILL_SGID;

@@ -68,6 +68,9 @@ static const struct flag flags[] = {
 	{"debug", FIELD(debug), OPTIONS_ON},
 	{"snapshot_ino=original", FIELD(snapshot_ino), OPTIONS_INO_ORIGINAL},
 	{"snapshot_ino=unique", FIELD(snapshot_ino), OPTIONS_INO_UNIQUE},
+	{"txn=write", FIELD(txn), OPTIONS_TXN_WRITE},
+	{"txn=close", FIELD(txn), OPTIONS_TXN_CLOSE},
+	{"txn=directory", FIELD(txn), OPTIONS_TXN_DIRECTORY},
 };
 
 /* Meant for mount(8), fstab readers and init systems. A final '=' or '-' stands for anything. */
@@ -339,6 +342,12 @@ int options_parse(int argc, char **argv, struct log *log, struct mount_options *
 	opt.volume = argv[optind];
 	opt.dir = argv[optind + 1];
 	err = read_lists(&opt, &lists, log);
+	if (!err && opt.txn != OPTIONS_TXN_WRITE && opt.writeback == OPTIONS_ON) {
+		/* It would decide about sizes and times by itself. */
+		log_error(log, "writeback and txn=%s exclude each other",
+			  opt.txn == OPTIONS_TXN_CLOSE ? "close" : "directory");
+		err = -EINVAL;
+	}
 	if (!err)
 		*out = opt;
 out:
@@ -378,6 +387,8 @@ void options_print_help(void)
 		    "                     keep_daily, keep_weekly, keep_monthly, keep_yearly\n"
 		    "  snapshot_ino=unique  not the live tree's inode numbers in snapshots\n"
 		    "  txn_expire=SECONDS  transactions end when nobody has used them for so long\n"
+		    "  txn=close          all between an open for writing and its close is one\n"
+		    "                     transaction; txn=directory: where user.kvfs.txn says so\n"
 		    "  threads=N          requests served at the same time (default 16)\n"
 		    "  writeback          the kernel collects writes before it sends them\n"
 		    "  noacl              no POSIX access control lists\n"

@@ -27,6 +27,9 @@ enum options_atime {
 /* Inode numbers in snapshots: those of the live files, or others. */
 enum options_ino { OPTIONS_INO_ORIGINAL = 0, OPTIONS_INO_UNIQUE };
 
+/* What is one transaction: a write, or all between an open and its close. */
+enum options_txn { OPTIONS_TXN_WRITE = 0, OPTIONS_TXN_CLOSE, OPTIONS_TXN_DIRECTORY };
+
 struct mount_options {
 	const char *volume; /* borrowed from argv */
 	const char *dir;    /* borrowed from argv */
@@ -48,6 +51,7 @@ struct mount_options {
 	int atime; /* enum options_atime */
 
 	int snapshot_ino; /* enum options_ino */
+	int txn;	  /* enum options_txn */
 
 	bool keep_said; /* some keep_* was given */
 	struct kvfs_keep keep;

@@ -83,10 +83,12 @@ static struct raw_time time_of(struct timespec t)
 	return (struct raw_time){.sec = t.tv_sec, .nsec = (uint32_t)t.tv_nsec};
 }
 
+/* @attr: of a file, whose time of birth is known. */
 static void send_statx(struct kvfsd *d, int fd, uint64_t unique, const struct stat *st,
-		       const struct kvfs_time *btime)
+		       const struct kvfs_attr *attr)
 {
-	struct raw_statx_out out = {.valid_s = btime ? REPLY_TIMEOUT_S : 0};
+	const struct kvfs_time *btime = attr ? &attr->btime : NULL;
+	struct raw_statx_out out = {.valid_s = attr && !attr->staged ? REPLY_TIMEOUT_S : 0};
 
 	out.stat = (struct raw_statx){
 		.mask = STATX_BASIC_STATS | (btime ? STATX_BTIME : 0U),
@@ -128,14 +130,14 @@ static void answer_statx(struct kvfsd *d, int fd, const struct fuse_in_header *h
 	node = node_of(d, fd, head, &fs);
 	if (!node)
 		return;
-	err = kvfs_getattr(fs, node, &attr);
+	err = staged_attr(d, fs, head->nodeid, node, (pid_t)head->pid, &attr);
 	if (err) {
 		reply_damage(d, node, err);
 		(void)!send_answer(d, fd, head->unique, err, NULL, 0);
 		return;
 	}
 	reply_stat(d, head->nodeid, &attr, &st);
-	send_statx(d, fd, head->unique, &st, &attr.btime);
+	send_statx(d, fd, head->unique, &st, &attr);
 }
 
 /* ---- files without a name ---- */

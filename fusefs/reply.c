@@ -70,7 +70,7 @@ void reply_fill_entry(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
 {
 	*out = (struct fuse_entry_param){
 		.ino = tree_id(dir, kvfs_node_ino(node)),
-		.attr_timeout = (double)REPLY_TIMEOUT_S,
+		.attr_timeout = reply_attr_timeout(attr),
 		.entry_timeout = (double)REPLY_TIMEOUT_S,
 	};
 	reply_stat(op_daemon(req), dir, attr, &out->attr);
@@ -95,7 +95,7 @@ void reply_no_entry(fuse_req_t req)
 	fuse_reply_entry(req, &entry);
 }
 
-void reply_create(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
+bool reply_create(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
 		  const struct kvfs_attr *attr, const struct fuse_file_info *fi)
 {
 	struct kvfsd *d = op_daemon(req);
@@ -103,8 +103,10 @@ void reply_create(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
 
 	reply_fill_entry(req, dir, node, attr, &entry);
 	tree_ref(&d->trees, entry.ino);
-	if (fuse_reply_create(req, &entry, fi))
-		op_forget_node(d, entry.ino, 1);
+	if (!fuse_reply_create(req, &entry, fi))
+		return false;
+	op_forget_node(d, entry.ino, 1);
+	return true;
 }
 
 void reply_attr(fuse_req_t req, fuse_ino_t ino, const struct kvfs_attr *attr)
@@ -112,7 +114,7 @@ void reply_attr(fuse_req_t req, fuse_ino_t ino, const struct kvfs_attr *attr)
 	struct stat st;
 
 	reply_stat(op_daemon(req), ino, attr, &st);
-	fuse_reply_attr(req, &st, (double)REPLY_TIMEOUT_S);
+	fuse_reply_attr(req, &st, reply_attr_timeout(attr));
 }
 
 void reply_xattr(fuse_req_t req, const struct kv_buf *value, size_t size)

@@ -8,6 +8,12 @@
 
 #define REPLY_TIMEOUT_S (365U * 24 * 3600) /* how long the kernel believes an answer */
 
+/* How long the kernel may believe these. */
+static inline double reply_attr_timeout(const struct kvfs_attr *attr)
+{
+	return attr->staged ? 0 : (double)REPLY_TIMEOUT_S;
+}
+
 /*
  * Reply @err, 0 or negative.
  * @node: whom damage is reported for in the log; may be NULL
@@ -19,7 +25,8 @@ void reply_entry(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
 		 const struct kvfs_attr *attr);
 /* There is no such name, and the kernel may remember that. */
 void reply_no_entry(fuse_req_t req);
-void reply_create(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
+/* True: the kernel did not take it. */
+bool reply_create(fuse_req_t req, fuse_ino_t dir, struct kvfs_node *node,
 		  const struct kvfs_attr *attr, const struct fuse_file_info *fi);
 void reply_attr(fuse_req_t req, fuse_ino_t ino, const struct kvfs_attr *attr);
 /* For what answers with a list of bytes or, if @size is 0, with its length; -ERANGE if too long. */

@@ -148,6 +148,7 @@ static int new_session(struct session *s, const char *program, const char *sourc
 	    fuse_opt_add_arg(&args, options))
 		goto out;
 	s->fuse = fuse_session_new(&args, &op_table, sizeof(op_table), s->d);
+	s->d->fuse = s->fuse;
 	if (s->fuse)
 		err = 0;
 out:
@@ -169,6 +170,7 @@ static int probe(struct session *s)
 		return err;
 	}
 	s->device = st.st_dev;
+	atomic_store(&s->d->device, st.st_dev);
 	return 0;
 }
 

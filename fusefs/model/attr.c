@@ -15,6 +15,7 @@ struct attr_args {
 	struct edit e;
 	unsigned mask;
 	const struct kvfs_attr *values;
+	struct kvfs_attr *attr;
 	struct content_edit content;
 	struct kv_buf xattrs;
 };
@@ -83,13 +84,19 @@ static void attr_done(struct kvfs *fs, void *arg)
 
 	edit_done(fs, &a->e);
 	node_set_guard(a->e.node, &a->e.rec.r);
+	if (a->mask & (KVFS_SET_MTIME | KVFS_SET_MTIME_NOW))
+		atomic_fetch_add(&a->e.node->times_set, 1);
+	if (a->attr)
+		node_attr(a->e.node, &a->e.rec.r, a->attr);
 }
 
 int kvfs_setattr(struct kvfs *fs, struct kvfs_node *node, unsigned mask,
 		 const struct kvfs_attr *values, struct kvfs_attr *attr)
 {
-	struct attr_args a = {
-		.e = {.node = node, .now = inode_time(kvfs_now())}, .mask = mask, .values = values};
+	struct attr_args a = {.e = {.node = node, .now = inode_time(kvfs_now())},
+			      .mask = mask,
+			      .values = values,
+			      .attr = attr};
 	struct retry_op op = {.run = attr_run,
 			      .done = attr_done,
 			      .arg = &a,
@@ -109,8 +116,6 @@ int kvfs_setattr(struct kvfs *fs, struct kvfs_node *node, unsigned mask,
 	    (values->flags & ~KVFS_FLAGS_ALL || (node->type != S_IFREG && !node_is_dir(node))))
 		return -EOPNOTSUPP;
 	err = retry_write(fs, &op);
-	if (!err && attr)
-		inode_attr(&a.e.rec.r, attr);
 	edit_free(&a.e);
 	content_edit_free(&a.content);
 	kv_buf_free(&a.xattrs);

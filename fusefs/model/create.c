@@ -13,6 +13,7 @@
 #include "fusefs/model/acl.h"
 #include "fusefs/model/edit.h"
 #include "fusefs/model/retry.h"
+#include "fusefs/model/stage.h"
 
 /* With room for a directory's fresh prefix. */
 struct create_args {
@@ -24,6 +25,7 @@ struct create_args {
 	struct kv_buf xattrs;
 	bool want_node, published;
 	bool unnamed; /* for kvfs_tmpfile() */
+	bool unborn;  /* unnamed until its first contents are complete */
 	struct kvfs_node *node;
 	uint8_t prefix[MODEL_FRESH_LEN];
 };
@@ -77,12 +79,17 @@ static void create_reset(struct create_args *a)
 
 static int create_make_node(struct kvfs *fs, struct create_args *a)
 {
+	int err;
+
 	if (!a->want_node)
 		return 0;
 	node_discard(fs, a->node);
 	a->node = NULL;
-	return node_new(fs, &a->r, a->unnamed ? NODE_ORPHAN : NODE_NAMED, a->dir.node, a->name,
-			&a->node);
+	err = node_new(fs, &a->r, a->unnamed ? NODE_ORPHAN : NODE_NAMED, a->dir.node, a->name,
+		       &a->node);
+	if (!err)
+		atomic_store(&a->node->unborn, a->unborn);
+	return err;
 }
 
 /* The directory's record, which stays as it is. */
@@ -182,9 +189,11 @@ static int create_entry(struct kvfs *fs, struct create_args *a, struct kvfs_node
 	uint64_t now = inode_time(kvfs_now());
 	int err;
 
-	err = a->unnamed ? 0 : place_check_name(a->name);
+	err = a->unnamed && !a->unborn ? 0 : place_check_name(a->name);
 	if (!err && !node_is_dir(a->dir.node))
 		err = -ENOTDIR; /* whether it still has a name is asked under the lock */
+	if (!err && !a->unnamed)
+		err = stage_settle(fs, a->dir.node, a->name, true);
 	if (!err)
 		err = kvfs_new_id(fs, &a->r.id);
 	if (err)
@@ -249,6 +258,24 @@ int kvfs_tmpfile(struct kvfs *fs, struct kvfs_node *dir, uint32_t mode,
 				.r = {.mode = S_IFREG | (mode & 07777U)}};
 
 	return create_entry(fs, &a, out, attr);
+}
+
+int create_unborn(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_t mode,
+		  const struct kvfs_owner *owner, struct kvfs_node **out, struct kvfs_attr *attr)
+{
+	struct create_args a = {.dir = {.node = dir},
+				.name = kv_slice_of(name, strlen(name)),
+				.owner = owner,
+				.unnamed = true,
+				.unborn = true,
+				.r = {.mode = S_IFREG | (mode & 07777U)}};
+	int err = create_entry(fs, &a, out, attr);
+
+	if (err)
+		return err;
+	attr->unborn = true;
+	attr->nlink = 1; /* as it will be */
+	return 0;
 }
 
 int kvfs_mkdir(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_t mode,

@@ -18,4 +18,9 @@ int create_choose_prefix(struct kvfs *fs, struct kv_txn *txn, struct kv_slice pa
 int create_inherit(struct kv_txn *txn, struct inode *r, const struct inode *dir,
 		   const struct kvfs_owner *owner, struct kv_buf *xattrs) KV_MUST_CHECK;
 
+/* A file without a name that looks to its maker as if it had one; see kvfs_stage_create(). */
+int create_unborn(struct kvfs *fs, struct kvfs_node *dir, const char *name, uint32_t mode,
+		  const struct kvfs_owner *owner, struct kvfs_node **out, struct kvfs_attr *attr)
+	KV_MUST_CHECK;
+
 #endif

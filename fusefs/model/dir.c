@@ -125,7 +125,7 @@ static int dir_emit_plus(struct dir_args *a, struct kv_txn *txn, struct kv_slice
 		err = node_make(fs, &rec.r, state, a->dir->node, name, &entry->node);
 	if (!err) {
 		(void)times_apply(fs, entry->node, &rec.r);
-		inode_attr(&rec.r, &attr);
+		node_attr(entry->node, &rec.r, &attr);
 		entry->attr = &attr;
 		a->stopped = a->emit(a->ctx, entry) != 0;
 		if (a->stopped)

@@ -115,6 +115,16 @@ uint64_t kvfs_node_ino(const struct kvfs_node *node)
 	return node->ino;
 }
 
+uint64_t kvfs_node_parent_ino(struct kvfs *fs, struct kvfs_node *node)
+{
+	uint64_t ino;
+
+	os_rwlock_rdlock(&fs->ns);
+	ino = node->parent ? node->parent->ino : node->ino;
+	os_rwlock_rdunlock(&fs->ns);
+	return ino;
+}
+
 void kvfs_node_forget(struct kvfs *fs, struct kvfs_node *node, uint64_t refs)
 {
 	node_unref(fs, node, refs);

@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include "fusefs/model/edit.h"
+#include "fusefs/model/link.h"
 #include "fusefs/model/retry.h"
+#include "fusefs/model/stage.h"
 
 struct link_args {
 	struct edit file, dir;
@@ -17,6 +19,7 @@ struct link_args {
 	char *node_name;	  /* for a node that had no name */
 	struct kvfs_node *former; /* its former parent */
 	bool linked;		  /* committed, and a reference was added */
+	bool staged;
 };
 
 static int link_put_links(struct kv_txn *txn, struct link_args *a, const struct model_key *key)
@@ -81,15 +84,17 @@ static void link_done(struct kvfs *fs, void *arg)
 		node->state = NODE_LINKED;
 	} else if (node->state == NODE_ORPHAN) {
 		node->state = NODE_NAMED;
+		atomic_store(&node->unborn, false);
 		a->former = node_move(fs, node, a->dir.node, a->node_name);
 		a->node_name = NULL;
 	}
 	node_ref(fs, node);
 	a->linked = true;
+	a->staged = atomic_load(&node->stages) != 0;
 }
 
-int kvfs_link(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *dir, const char *name,
-	      struct kvfs_node **out, struct kvfs_attr *attr)
+static int link_node(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *dir,
+		     const char *name, struct kvfs_node **out, struct kvfs_attr *attr)
 {
 	struct link_args a = {
 		.file = {.node = node},
@@ -99,17 +104,14 @@ int kvfs_link(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *dir, co
 	struct retry_op op = {.run = link_run, .done = link_done, .arg = &a, .exclusive = true};
 	int err;
 
-	if (node_is_dir(node))
-		return -EPERM;
-	err = place_check_name(a.name);
-	if (err)
-		return err;
 	a.node_name = strdup(name);
 	if (!a.node_name)
 		return -ENOMEM;
 	err = retry_write(fs, &op);
-	if (!err && attr)
+	if (!err && attr) {
 		inode_attr(&a.file.rec.r, attr);
+		attr->staged = a.staged;
+	}
 	if (!err && out)
 		*out = node;
 	else if (a.linked)
@@ -119,4 +121,25 @@ int kvfs_link(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *dir, co
 	edit_free(&a.file);
 	edit_free(&a.dir);
 	return err;
+}
+
+int link_unborn(struct kvfs *fs, struct kvfs_node *node, const char *name)
+{
+	return link_node(fs, node, node->parent, name, NULL, NULL);
+}
+
+int kvfs_link(struct kvfs *fs, struct kvfs_node *node, struct kvfs_node *dir, const char *name,
+	      struct kvfs_node **out, struct kvfs_attr *attr)
+{
+	struct kv_slice n = kv_slice_of(name, strlen(name));
+	int err;
+
+	if (node_is_dir(node))
+		return -EPERM;
+	err = place_check_name(n);
+	if (!err)
+		err = stage_settle(fs, dir, n, true);
+	if (!err)
+		err = stage_settle_node(fs, node);
+	return err ? err : link_node(fs, node, dir, name, out, attr);
 }

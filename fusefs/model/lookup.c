@@ -11,6 +11,7 @@
 
 #include "fusefs/model/place.h"
 #include "fusefs/model/retry.h"
+#include "fusefs/model/stage.h"
 #include "fusefs/model/times.h"
 #include "kvcore/base/buf.h"
 
@@ -80,7 +81,7 @@ static int lookup_attr(struct kvfs *fs, struct kvfs_node *node, struct kvfs_attr
 	err = lookup_node(fs, NULL, node, &rec);
 	if (!err) {
 		(void)times_apply(fs, node, &rec.r);
-		inode_attr(&rec.r, attr);
+		node_attr(node, &rec.r, attr);
 	}
 	inode_buf_free(&rec);
 	return err;
@@ -114,6 +115,24 @@ static int lookup_dots(struct kvfs *fs, struct kvfs_node *dir, bool up, struct k
 	return 0;
 }
 
+/* A file that has the name only for those who make it. */
+static int lookup_unborn(struct kvfs *fs, struct kvfs_node *dir, struct kv_slice name,
+			 struct kvfs_node **out, struct kvfs_attr *attr)
+{
+	struct kvfs_node *node = stage_find_unborn(fs, dir, name);
+	int err;
+
+	if (!node)
+		return -ENOENT;
+	err = attr ? lookup_attr(fs, node, attr) : 0;
+	/* The stage that it was found by keeps the node: this is not the last reference. */
+	if (err)
+		node_unref(fs, node, 1);
+	else
+		*out = node;
+	return err;
+}
+
 static int lookup_name(struct kvfs *fs, struct kvfs_node *dir, struct kv_slice name,
 		       struct kvfs_node **out, struct kvfs_attr *attr)
 {
@@ -123,19 +142,26 @@ static int lookup_name(struct kvfs *fs, struct kvfs_node *dir, struct kv_slice n
 	int err;
 
 	err = lookup_record(fs, NULL, place_node_prefix(dir), name, &rec, &state);
-	if (err)
-		goto out;
-	err = node_make(fs, &rec.r, state, dir, name, &node);
+	if (!err)
+		err = node_make(fs, &rec.r, state, dir, name, &node);
 	if (err)
 		goto out;
 	if (attr) {
 		(void)times_apply(fs, node, &rec.r);
-		inode_attr(&rec.r, attr);
+		node_attr(node, &rec.r, attr);
 	}
 	*out = node;
 out:
 	inode_buf_free(&rec);
 	return err;
+}
+
+static int lookup_entry(struct kvfs *fs, struct kvfs_node *dir, struct kv_slice name,
+			struct kvfs_node **out, struct kvfs_attr *attr)
+{
+	int err = lookup_name(fs, dir, name, out, attr);
+
+	return err == -ENOENT && stage_any(fs) ? lookup_unborn(fs, dir, name, out, attr) : err;
 }
 
 int kvfs_lookup(struct kvfs *fs, struct kvfs_node *dir, const char *name, struct kvfs_node **out,
@@ -154,7 +180,7 @@ int kvfs_lookup(struct kvfs *fs, struct kvfs_node *dir, const char *name, struct
 	else if (place_check_name(n) || dir->state == NODE_ORPHAN)
 		err = -ENOENT;
 	else
-		err = lookup_name(fs, dir, n, out, attr);
+		err = lookup_entry(fs, dir, n, out, attr);
 	os_rwlock_rdunlock(&fs->ns);
 	return err;
 }

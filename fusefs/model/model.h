@@ -55,15 +55,18 @@ struct kvfs_node {
 	uint8_t *
 		orphan; /* [ns] the record when the last name went, if it is not stored; remove.c */
 	uint64_t atime, mtime, ctime; /* [shard] pending, as encoded on disk */
-	uint64_t write_seq;   /* [shard] fs->write_seq of the last write not in the record */
-	uint32_t pending_seq; /* [shard] grows when a pending time is set */
-	uint16_t prefix_len;  /* [const] */
-	uint16_t orphan_len;  /* [ns] */
-	uint16_t type;	      /* [const] mode & S_IFMT */
-	uint8_t pending;      /* [shard] NODE_PENDING_* */
-	uint8_t state;	      /* [ns] enum node_state */
-	_Atomic bool chunked; /* [atomic] a hint: contents were seen in chunks */
-	uint8_t guard;	      /* [ns] MODEL_FLAG_IMMUTABLE, MODEL_FLAG_APPEND of the record */
+	uint64_t write_seq;	 /* [shard] fs->write_seq of the last write not in the record */
+	uint32_t pending_seq;	 /* [shard] grows when a pending time is set */
+	uint16_t prefix_len;	 /* [const] */
+	uint16_t orphan_len;	 /* [ns] */
+	uint16_t type;		 /* [const] mode & S_IFMT */
+	uint8_t pending;	 /* [shard] NODE_PENDING_* */
+	uint8_t state;		 /* [ns] enum node_state */
+	_Atomic bool chunked;	 /* [atomic] a hint: contents were seen in chunks */
+	_Atomic bool unborn;	 /* [atomic] an orphan that gets its name with its first contents */
+	_Atomic uint32_t stages; /* [atomic] open ones; goes down with fs->ns held for writing */
+	_Atomic uint32_t times_set; /* [atomic] how often somebody set the time of change */
+	uint8_t guard;		    /* [ns] MODEL_FLAG_IMMUTABLE, MODEL_FLAG_APPEND of the record */
 };
 
 #define MODEL_SHARDS 64U
@@ -93,6 +96,9 @@ struct kvfs {
 	struct os_rwlock ns;
 	struct node_shard shards[MODEL_SHARDS];
 	struct kvfs_node root;
+	struct os_mutex stage_mu;
+	struct kvfs_stage *stages;    /* [stage_mu] */
+	_Atomic uint32_t stage_count; /* [atomic] changes with stage_mu held */
 	struct os_mutex id_mu;
 	uint64_t id_next, id_end; /* [id_mu] reserved ids not yet given out */
 	/* Of a draft (draft.h), else NULL: the tree that it is committed to. */

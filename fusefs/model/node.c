@@ -346,3 +346,13 @@ int node_check_dir(const struct kvfs_node *node, bool removes)
 		return -ENOENT;
 	return node->guard & forbids ? -EPERM : 0;
 }
+
+void node_attr(const struct kvfs_node *node, const struct inode *r, struct kvfs_attr *out)
+{
+	inode_attr(r, out);
+	out->staged = atomic_load(&node->stages) != 0;
+	if (atomic_load(&node->unborn)) {
+		out->unborn = true;
+		out->nlink = 1; /* as it will be */
+	}
+}

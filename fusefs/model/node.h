@@ -65,6 +65,9 @@ static inline void node_set_guard(struct kvfs_node *node, const struct inode *r)
 	node->guard = r->flags & (MODEL_FLAG_IMMUTABLE | MODEL_FLAG_APPEND);
 }
 
+/* What the record says, and what may change without the kernel's doing; fs->ns is held. */
+void node_attr(const struct kvfs_node *node, const struct inode *r, struct kvfs_attr *out);
+
 /*
  * Whether entries may be made in it, or, with @removes, also taken out of it.
  * Return: 0, -ENOTDIR, -ENOENT (removed), -EPERM (its flags).

@@ -15,6 +15,7 @@
 #include "fusefs/model/place.h"
 #include "fusefs/model/remove.h"
 #include "fusefs/model/retry.h"
+#include "fusefs/model/stage.h"
 #include "fusefs/model/times.h"
 
 void open_root_record(const struct kvfs_owner *owner, struct inode *out)
@@ -180,9 +181,14 @@ static int open_init(struct kvfs *fs)
 	err = os_mutex_init(&fs->id_mu, OS_RANK_MODEL_TABLE);
 	if (err)
 		goto no_mutex;
+	err = os_mutex_init(&fs->stage_mu, OS_RANK_MODEL_STAGES);
+	if (err)
+		goto no_stages;
 	err = node_table_init(fs);
 	if (!err)
 		return 0;
+	os_mutex_fini(&fs->stage_mu);
+no_stages:
 	os_mutex_fini(&fs->id_mu);
 no_mutex:
 	os_mutex_fini(&fs->txn_mu);
@@ -194,6 +200,7 @@ no_txn_mutex:
 static void open_fini(struct kvfs *fs)
 {
 	node_table_fini(fs);
+	os_mutex_fini(&fs->stage_mu);
 	os_mutex_fini(&fs->id_mu);
 	os_mutex_fini(&fs->txn_mu);
 	os_rwlock_fini(&fs->ns);
@@ -288,10 +295,12 @@ int kvfs_close(struct kvfs *fs)
 
 	if (!fs)
 		return 0;
+	err = stage_settle_all(fs);
 	if (!kvfs_writable(fs) && !fs->live) {
-		err = node_table_each(fs, times_flush);
-		if (!err)
-			err = times_flush(fs, &fs->root);
+		closed = node_table_each(fs, times_flush);
+		if (!closed)
+			closed = times_flush(fs, &fs->root);
+		err = err ? err : closed;
 		closed = remove_all_orphans(fs);
 		if (!err)
 			err = closed;

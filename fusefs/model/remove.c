@@ -18,6 +18,7 @@
 #include "fusefs/model/chunk.h"
 #include "fusefs/model/edit.h"
 #include "fusefs/model/retry.h"
+#include "fusefs/model/stage.h"
 #include "fusefs/model/times.h"
 #include "fusefs/model/draft.h"
 #include "kvcore/base/buf.h"
@@ -251,6 +252,10 @@ static int remove_entry(struct kvfs *fs, struct kvfs_node *dir, const char *name
 	if (want_dir && !strcmp(name, ".."))
 		return -ENOTEMPTY;
 	err = place_check_name(a.name);
+	if (!err)
+		err = stage_settle(fs, dir, a.name, true);
+	if (!err && want_dir)
+		err = stage_settle_below(fs, dir, a.name);
 	if (!err)
 		err = retry_write(fs, &op);
 	remove_name_free(fs, &a.gone);

@@ -12,6 +12,7 @@
 #include "fusefs/model/edit.h"
 #include "fusefs/model/remove.h"
 #include "fusefs/model/retry.h"
+#include "fusefs/model/stage.h"
 #include "fusefs/model/times.h"
 
 /* One of the two entries. */
@@ -308,6 +309,17 @@ static int rename_start(struct kvfs *fs, struct rename_args *a)
 	return a->flags & KVFS_RENAME_WHITEOUT ? rename_make_whiteout(fs, a) : 0;
 }
 
+/* A rename comes after the writes of what it renames, committed or not (promise 4). */
+static int rename_settle(struct kvfs *fs, const struct rename_args *a)
+{
+	bool exchange = a->flags & KVFS_RENAME_EXCHANGE;
+	int err = stage_settle(fs, a->from.dir.node, a->from.name, false);
+
+	if (!err)
+		err = stage_settle(fs, a->to.dir.node, a->to.name, !exchange);
+	return err ? err : stage_settle_below(fs, a->to.dir.node, a->to.name);
+}
+
 int kvfs_rename(struct kvfs *fs, struct kvfs_node *from_dir, const char *from,
 		struct kvfs_node *to_dir, const char *to, unsigned flags)
 {
@@ -328,6 +340,8 @@ int kvfs_rename(struct kvfs *fs, struct kvfs_node *from_dir, const char *from,
 	int err;
 
 	err = rename_start(fs, &a);
+	if (!err && stage_any(fs))
+		err = rename_settle(fs, &a);
 	if (!err)
 		err = retry_write(fs, &op);
 	rename_again(fs, &a);

@@ -41,12 +41,14 @@
  * docs/concurrency.md explains each.
  */
 enum os_rank {
-	OS_RANK_MODEL_DRAFT = 5,  /* fusefs: namespace of a draft */
-	OS_RANK_MODEL_NODE = 10,  /* fusefs: namespace of any other tree */
-	OS_RANK_MODEL_TXN = 15,	  /* fusefs: the engine's transaction of a draft; held across I/O */
-	OS_RANK_MODEL_TABLE = 20, /* fusefs: node table shard */
-	OS_RANK_NAMED = 25,	  /* engine: list of named snapshots; held across commits */
-	OS_RANK_INGEST = 27,	  /* engine: one large commit at a time; held across I/O */
+	OS_RANK_MODEL_STAGE = 3, /* fusefs: an open file's changes; held across commits */
+	OS_RANK_MODEL_DRAFT = 5, /* fusefs: namespace of a draft */
+	OS_RANK_MODEL_NODE = 10, /* fusefs: namespace of any other tree */
+	OS_RANK_MODEL_TXN = 15,	 /* fusefs: the engine's transaction of a draft; held across I/O */
+	OS_RANK_MODEL_STAGES = 17,   /* fusefs: the list of such */
+	OS_RANK_MODEL_TABLE = 20,    /* fusefs: node table shard */
+	OS_RANK_NAMED = 25,	     /* engine: list of named snapshots; held across commits */
+	OS_RANK_INGEST = 27,	     /* engine: one large commit at a time; held across I/O */
 	OS_RANK_DB_MAINTENANCE = 30, /* engine: one flush, compaction or manifest edit at a time */
 	OS_RANK_LOCK_MANAGER = 40,   /* engine: key locks */
 	OS_RANK_COMMIT = 50,	     /* engine: commit queue */

@@ -287,6 +287,6 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		return;
 	}
 	fi->noflush = 1;
-	fi->direct_io = staged_wanted(d, node); /* O_SYNC */
+	fi->direct_io = tree_is_live(parent) && staged_wanted(d, node); /* O_SYNC */
 	(void)reply_create(req, parent, node, &attr, fi);
 }

@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "fusefs/model/kvfs.h"
+#include "fusefs/model/kvfs_stage.h"
 
 #define STAGED_BUCKETS 64U
 

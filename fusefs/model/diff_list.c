@@ -341,7 +341,7 @@ static int list_run(struct list *l, struct kv_slice below,
 	return err ? err : list_tell(l, emit, ctx);
 }
 
-int kvfs_diff(struct kvfs *fs, const char *old, const char *new, struct kv_slice below,
+int kvfs_diff(struct kvfs *fs, const char *before, const char *after, struct kv_slice below,
 	      int (*emit)(void *ctx, const struct kvfs_change *change), void *ctx)
 {
 	struct state a = {0}, b = {0};
@@ -349,9 +349,9 @@ int kvfs_diff(struct kvfs *fs, const char *old, const char *new, struct kv_slice
 	struct list l = {.d = &d};
 	int err;
 
-	err = state_open(fs, old, &a);
+	err = state_open(fs, before, &a);
 	if (!err)
-		err = state_open(fs, new, &b);
+		err = state_open(fs, after, &b);
 	if (!err)
 		err = diff_init(&d, fs, a.txn, b.txn);
 	if (!err)

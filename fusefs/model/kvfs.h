@@ -145,14 +145,14 @@ struct kvfs_change {
 	struct kv_slice from; /* of KVFS_RENAMED: where it was */
 };
 /*
- * What is different in state @new from state @old, names of snapshots (NULL: now). It costs by what
- * was changed between them, not by the size of the volume, in memory too.
+ * What is different in state @after from state @before, names of snapshots (NULL: now). It costs by
+ * what was changed between them, not by the size of the volume, in memory too.
  * @below: a directory's path without slashes at its ends, in both states; empty: all
  * @emit:  in order of paths ('/' before every other byte), slices borrowed for the call; nonzero
  *         stops and is returned if negative, else 0 is
  * Return: 0, -KV_E_NOTFOUND (no such snapshot), -KV_E_NOT_A_VOLUME, -ENOENT, -ENOTDIR (@below).
  */
-KV_API int kvfs_diff(struct kvfs *fs, const char *old, const char *new, struct kv_slice below,
+KV_API int kvfs_diff(struct kvfs *fs, const char *before, const char *after, struct kv_slice below,
 		     int (*emit)(void *ctx, const struct kvfs_change *change), void *ctx)
 	KV_MUST_CHECK;
 
@@ -426,62 +426,6 @@ KV_API int kvfs_copy_range(struct kvfs *fs, struct kvfs_node *from, uint64_t fro
 	KV_MUST_CHECK;
 /* Durable with everything before it; flushes lazy times of the node. */
 KV_API int kvfs_fsync(struct kvfs *fs, struct kvfs_node *node, bool data_only) KV_MUST_CHECK;
-
-/* ---- an open file as a transaction -------------------------------------------- */
-/*
- * Between opening a stage and committing it, what is written through it is seen through it alone;
- * the commit makes all of it the file's contents at one instant, whatever its size, and a crash
- * before leaves nothing of it. What is committed is the changes, over what the file has become by
- * then: if it was cut to nothing first, they are the whole contents, and of two such stages the
- * last commit wins; a stage that only appended appends, at the end that the file has then. After a
- * commit the stage goes on with the next transaction.
- *
- * A change that fails for want of space or memory spoils the transaction: every later call but
- * kvfs_stage_close() returns its error, until kvfs_stage_set_size(0).
- *
- * A name that is moved or linked takes what is staged for its file along: it is committed before.
- *
- * Thread safety: any thread. Memory: 16 bytes for each range that was written.
- */
-struct kvfs_stage;
-/* The stage keeps a reference to the node. -EISDIR, -EINVAL. */
-KV_API int kvfs_stage_open(struct kvfs *fs, struct kvfs_node *node, struct kvfs_stage **out)
-	KV_MUST_CHECK;
-/*
- * A new file, which others do not see before the first commit, although it can be looked up:
- * kvfs_attr.unborn is set until then. @dir has no entry of that name. Errors: of kvfs_mknod().
- */
-KV_API int kvfs_stage_create(struct kvfs *fs, struct kvfs_node *dir, const char *name,
-			     uint32_t mode, const struct kvfs_owner *owner, struct kvfs_node **out,
-			     struct kvfs_attr *attr, struct kvfs_stage **stage) KV_MUST_CHECK;
-/* The attributes as the writer sees them. */
-KV_API int kvfs_stage_attr(struct kvfs_stage *stage, struct kvfs_attr *out) KV_MUST_CHECK;
-/* As kvfs_read(), kvfs_write(), kvfs_fallocate(), kvfs_copy_range(). @append: at the end. */
-KV_API int kvfs_stage_read(struct kvfs_stage *stage, uint64_t off, size_t len, struct kv_buf *out)
-	KV_MUST_CHECK;
-KV_API int kvfs_stage_write(struct kvfs_stage *stage, uint64_t off, struct kv_slice data,
-			    bool append) KV_MUST_CHECK;
-KV_API int kvfs_stage_set_size(struct kvfs_stage *stage, uint64_t size) KV_MUST_CHECK;
-KV_API int kvfs_stage_fallocate(struct kvfs_stage *stage, int mode, uint64_t off, uint64_t len)
-	KV_MUST_CHECK;
-KV_API int kvfs_stage_copy_range(struct kvfs_stage *stage, struct kvfs_node *from,
-				 uint64_t from_off, uint64_t to_off, uint64_t len, uint64_t *copied)
-	KV_MUST_CHECK;
-/* @sync: durable on return. After an error nothing has changed, and it may be tried again. */
-KV_API int kvfs_stage_commit(struct kvfs_stage *stage, bool sync) KV_MUST_CHECK;
-/* Drops what was not committed; NULL is allowed. A file that was never committed goes with its last
- * reference. */
-KV_API void kvfs_stage_close(struct kvfs_stage *stage);
-
-/* So that it can be used while another thread closes it; calls return -EBADF from then on. */
-KV_API void kvfs_stage_ref(struct kvfs_stage *stage);
-KV_API void kvfs_stage_unref(struct kvfs_stage *stage); /* NULL is allowed */
-
-/* What directories say about the files in and below them, the nearest one first: "close" or
- * "write". */
-#define KVFS_STAGE_XATTR "user.kvfs.txn"
-/* Whether they say that opening @node for writing should be kvfs_stage_open(). */
-KV_API int kvfs_stage_wanted(struct kvfs *fs, struct kvfs_node *node, bool *out) KV_MUST_CHECK;
 
 /* ---- extended attributes ----------------------------------------------------- */
 

@@ -97,14 +97,15 @@ static int send_hash(struct kvfs_send *s, const struct diff_entry *e, bool in_pl
 
 /* ---- entries ---- */
 
-/* What of the contents is sent. */
-static void send_body(struct kvfs_send *s, const struct inode *old, const struct inode *new,
+/* What of the contents is sent. @listed: s->file.old is the file's old record */
+static void send_body(struct kvfs_send *s, bool listed, const struct inode *new,
 		      struct stream_item *item)
 {
 	struct send_file *f = &s->file;
+	const struct inode *old = &f->old.r;
 	bool chunked = new->flags &MODEL_FLAG_CHUNKS, same = false;
 
-	f->listed = old != NULL;
+	f->listed = listed;
 	f->chunk_count = 0;
 	f->delta = false;
 	item->body = STREAM_BODY_KEPT;
@@ -112,12 +113,12 @@ static void send_body(struct kvfs_send *s, const struct inode *old, const struct
 		item->body = STREAM_BODY_INLINE;
 		item->bytes = new->contents;
 	} else if (chunked) {
-		if (old)
+		if (listed)
 			f->chunks = diff_chunks(&s->diff, new->id, &f->chunk_count);
-		same = old && (old->flags & MODEL_FLAG_CHUNKS) && !f->chunk_count &&
+		same = listed && (old->flags & MODEL_FLAG_CHUNKS) && !f->chunk_count &&
 		       old->size == new->size;
 		item->body = same ? STREAM_BODY_KEPT : STREAM_BODY_CHUNKS;
-		f->delta = !old || (old->flags & MODEL_FLAG_CHUNKS);
+		f->delta = !listed || (old->flags & MODEL_FLAG_CHUNKS);
 	}
 }
 
@@ -185,7 +186,7 @@ int send_entry(struct kvfs_send *s, struct kv_slice path, const struct diff_entr
 	if (!err && root && s->from)
 		err = diff_load(&s->diff, DIFF_OLD, NULL, &s->file.old);
 	if (!err)
-		send_body(s, origin ? &s->file.old.r : NULL, &rec->r, &item);
+		send_body(s, origin != NULL, &rec->r, &item);
 	if (!err)
 		err = roothash_xattrs(s->new.txn, &rec->r, &s->xattrs);
 	if (err)

@@ -10,6 +10,7 @@
 #ifndef KVFS_STAGE_H
 #define KVFS_STAGE_H
 
+#include "fusefs/model/kvfs_stage.h"
 #include "fusefs/model/node.h"
 
 #define STAGE_WHOLE UINT64_MAX /* nothing was cut off */

@@ -4,6 +4,7 @@
  * that were committed to it, whole, none older than the last that was synced, and the
  * checker finds nothing. Promise 1 of docs/crash-consistency.md, for kvfs_stage_open().
  */
+#include "fusefs/model/kvfs_stage.h"
 #include "kvcore/base/hash.h"
 #include "tests/support/model_fixture.h"
 

@@ -157,7 +157,7 @@ refuses "$tmp/cut" "no stream"
 for at in 20 300 $((size / 3)) $((size - 10)); do
 	cp "$tmp/d-e" "$tmp/bad"
 	byte=$(od -An -tu1 -j "$at" -N 1 "$tmp/bad")
-	printf "\\x$(printf %x $((byte ^ 1)))" | dd of="$tmp/bad" bs=1 seek="$at" conv=notrunc status=none
+	printf '%b' "\\x$(printf %x $((byte ^ 1)))" | dd of="$tmp/bad" bs=1 seek="$at" conv=notrunc status=none
 	! receives "$tmp/bad" >"$tmp/out" 2>&1 || fail "a damaged stream was received"
 	grep -qE "damaged|missing|no stream" "$tmp/out" || fail "damage at $at: $(cat "$tmp/out")"
 done
@@ -243,7 +243,7 @@ refused_with 1 "no stream was broken off" kvfs receive --token "$small"
 refused_with 2 "give a volume" kvfs send "$dir"
 refused_with 2 "no volume given" kvfs receive
 refused_with 1 "no such snapshot" kvfs snapshot hash "$dir" none
-! kvfs send "$dir" none 2>"$tmp/err" | cat >"$tmp/out"
+kvfs send "$dir" none 2>"$tmp/err" >"$tmp/out" && fail "a snapshot that is not there was sent"
 grep -q "no such snapshot" "$tmp/err" || fail "a snapshot that is not there: $(cat "$tmp/err")"
 # Not mounted it is the same stream.
 umount_volume "$dir" "$vol"

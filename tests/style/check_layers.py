@@ -28,7 +28,7 @@ ALLOWED = {
     "fusefs/model": MODEL,
     "fusefs/cli": BASE + ["fusefs/model/kvfs.h", "fusefs/model/channel_format.h",
                           "fusefs/cli/"],
-    "fusefs": BASE + ["fusefs/model/kvfs.h", "fusefs/"],
+    "fusefs": BASE + ["fusefs/model/kvfs.h", "fusefs/model/kvfs_stage.h", "fusefs/"],
     "mkfs": BASE + ["fusefs/model/kvfs.h", "mkfs/"],
     "fsck": BASE + ["fusefs/model/kvfs.h", "fsck/"],
 }

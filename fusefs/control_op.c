@@ -481,6 +481,7 @@ const struct fuse_lowlevel_ops control_table = {
 	.readdir = control_readdir,
 	.readdirplus = control_readdirplus,
 	.releasedir = control_releasedir,
+	.fsyncdir = control_fsync,
 	.setxattr = control_setxattr,
 	.getxattr = control_getxattr,
 	.listxattr = control_listxattr,

@@ -23,6 +23,9 @@ stats
 txn" ] || fail "the control directory lists $(ls "$dir/.kvfs")"
 [ -s "$dir/.kvfs/snapshots.tsv" ] && fail "snapshots of a new volume"
 
+# ---- its directories can be synced, as tools do after a rename ----
+sync "$dir/.kvfs" "$snaps" "$dir/.kvfs/txn" "$dir/.kvfs/stats" || fail "fsync in the control directory"
+
 # ---- a snapshot is the tree as it was ----
 mkdir -p "$dir/d/e" "$dir/empty"
 echo one >"$dir/d/small"

@@ -329,7 +329,8 @@ static void edit_overlap(void *ctx, struct os_volume *volume, struct checksum *c
 	(void)ctx;
 	(void)volume;
 	(void)c;
-	m->segments[0].extent.off = m->tables[0].extents[0].off;
+	/* The table's place may be the last of the volume, and the segment longer. */
+	m->tables[0].extents[0].off = m->segments[0].extent.off;
 }
 
 static void edit_bounds(void *ctx, struct os_volume *volume, struct checksum *c, struct manifest *m)

@@ -80,6 +80,29 @@ static int compare_writes(struct rebase *r)
 	return err == -KV_E_NOTFOUND ? 0 : err;
 }
 
+static int keep(void *ctx, struct kv_slice from, struct kv_slice to)
+{
+	return readset_add(ctx, from, to);
+}
+
+/* What changed() reads is remembered too, but apart: it must not move what is looked through. */
+static int compare_reads(struct rebase *r)
+{
+	struct readset *reads = r->txn->reads;
+	struct readset *later = NULL;
+	int err = readset_new(&later);
+
+	if (err)
+		return err;
+	r->txn->reads = later;
+	err = readset_each(reads, compare, r);
+	r->txn->reads = reads;
+	if (!err)
+		err = readset_each(later, keep, reads);
+	readset_free(later);
+	return err;
+}
+
 static int compare_all(struct rebase *r)
 {
 	int err;
@@ -88,7 +111,7 @@ static int compare_all(struct rebase *r)
 	err = compare_writes(r);
 	r->read = true;
 	if (!err)
-		err = readset_each(r->txn->reads, compare, r);
+		err = compare_reads(r);
 	view_unref(r->view);
 	return err ? err : r->result;
 }

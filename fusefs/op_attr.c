@@ -21,8 +21,8 @@
 
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	pid_t pid = fuse_req_ctx(req)->pid; /* op_node() answers, and so ends, a request in vain */
 	struct kvfs_node *node = op_node(req, ino);
-	pid_t pid = fuse_req_ctx(req)->pid;
 	struct kvfs_stage *stage;
 	struct kvfs_attr attr;
 	int err;

@@ -402,23 +402,27 @@ static void note_flush(struct wal *w, uint64_t began_ns) KV_REQUIRES(w->sync_mu)
 	g->expected = w->waiter_count + 1;
 }
 
-/* The leader's flush, for all frames written so far. Lets go sync_mu. */
+/*
+ * The leader's flush, for all frames written so far. Lets go sync_mu. If the log is poisoned
+ * meanwhile, its success says nothing: the host tells of a lost page once, and the other sync, of
+ * the manifest, may have been told.
+ */
 static int lead(struct wal *w, uint64_t lsn) KV_RELEASE(w->sync_mu)
 {
 	struct sync_waiter *ready;
 	uint64_t began;
-	uint64_t end;
+	uint64_t end = 0;
 	int err;
 
 	gather(w);
 	os_mutex_unlock(&w->sync_mu);
 	began = os_monotonic_ns(os_env_host());
-	err = flush(w, &end);
+	err = wal_poisoned(w) ? 0 : flush(w, &end);
 	os_mutex_lock(&w->sync_mu);
 	w->syncs++;
 	if (err) {
 		poison_locked(w, err);
-	} else {
+	} else if (!wal_poisoned(w)) {
 		KV_ASSERT(end >= lsn); /* else the caller waits for what is not written */
 		atomic_store(&w->durable, max_u64(end, atomic_load(&w->durable)));
 	}
@@ -427,7 +431,7 @@ static int lead(struct wal *w, uint64_t lsn) KV_RELEASE(w->sync_mu)
 	ready = take_ready(w);
 	os_mutex_unlock(&w->sync_mu);
 	wake_all(ready);
-	return err ? -KV_E_POISONED : 0;
+	return wal_poisoned(w) ? -KV_E_POISONED : 0;
 }
 
 /*

@@ -186,6 +186,31 @@ START_TEST(test_a_failed_sync_poisons_for_good_and_is_not_retried)
 }
 END_TEST
 
+/* Another sync of the volume fails while the log's is under way. */
+static void fail_meanwhile(void *ctx)
+{
+	struct rig *r = ctx;
+
+	wal_poison(r->wal, -EIO);
+}
+
+START_TEST(test_a_sync_that_succeeds_beside_one_that_failed_acknowledges_nothing)
+{
+	struct rig *r = rig_new(8, 16);
+	struct wal_position start;
+
+	wal_get_position(r->wal, &start);
+	wal_free(r->wal);
+	r->options.before_sync = fail_meanwhile;
+	r->options.before_sync_ctx = r;
+	ck_assert_int_eq(wal_open(&r->options, &start, r->base.lsn, r->epoch, &r->wal), 0);
+	ck_assert_int_eq(rig_append(r, 10), 0);
+	ck_assert_int_eq(wal_sync(r->wal, wal_end_lsn(r->wal)), -KV_E_POISONED);
+	ck_assert_uint_lt(wal_durable_lsn(r->wal), wal_end_lsn(r->wal));
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(test_frames_recovered_by_an_opening_are_not_durable_until_synced)
 {
 	struct rig *r = rig_new(9, 16);
@@ -400,6 +425,7 @@ int main(void)
 	tcase_add_test(tc, test_a_sync_of_what_is_durable_does_not_touch_the_disk);
 	tcase_add_test(tc, test_a_failed_write_poisons_for_good);
 	tcase_add_test(tc, test_a_failed_sync_poisons_for_good_and_is_not_retried);
+	tcase_add_test(tc, test_a_sync_that_succeeds_beside_one_that_failed_acknowledges_nothing);
 	tcase_add_test(tc, test_frames_recovered_by_an_opening_are_not_durable_until_synced);
 	suite_add_tcase(s, tc);
 	tcase_set_timeout(threads, 120);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * The requests of the kvfs command that come by ioctl on .kvfs/channel: diff, hash, send.
+ *
  * A conversation is made by its first piece. It has a lock of its own, because an
  * answer may take long to find; whoever looks for a conversation holds a count of it
  * meanwhile.

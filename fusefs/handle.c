@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * Numbers for open directories, checked whenever the kernel brings one back.
+ *
  * An array of slots with a list of free ones. A handle is a slot's number with the
  * generation of its user above it, so that an old one does not find the slot's
  * next user.

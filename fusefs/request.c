@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * Whether a request is as long as it says, before libfuse, which does not ask, reads it.
+ *
  * A request is a header, a structure of fixed size, names that end in NUL, and bytes whose
  * number the structure tells. So a table says it all. Sizes are those of the protocol that
  * libfuse 3.14 agrees on with the kernel: a setxattr has the short form.

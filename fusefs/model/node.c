@@ -151,7 +151,7 @@ struct kvfs_node *node_find(struct kvfs *fs, uint64_t ino)
 	return node;
 }
 
-void node_ref(struct kvfs *fs, struct kvfs_node *node)
+static void node_take(struct kvfs *fs, struct kvfs_node *node, uint32_t holds)
 {
 	struct node_shard *s = node_shard(fs, node->ino);
 
@@ -160,20 +160,30 @@ void node_ref(struct kvfs *fs, struct kvfs_node *node)
 	os_mutex_lock(&s->mu);
 	KV_ASSERT(node->refs);
 	node->refs++;
+	node->holds += holds;
 	os_mutex_unlock(&s->mu);
+}
+
+void node_ref(struct kvfs *fs, struct kvfs_node *node)
+{
+	node_take(fs, node, 0);
 }
 
 void node_hold(struct kvfs *fs, struct kvfs_node *node)
 {
-	struct node_shard *s = node_shard(fs, node->ino);
+	node_take(fs, node, 1);
+}
 
-	if (node == &fs->root)
-		return;
-	os_mutex_lock(&s->mu);
-	KV_ASSERT(node->refs);
-	node->refs++;
-	node->holds++;
-	os_mutex_unlock(&s->mu);
+bool node_any(struct kvfs *fs)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < MODEL_SHARDS && !any; i++) {
+		os_mutex_lock(&fs->shards[i].mu);
+		any = fs->shards[i].count != 0;
+		os_mutex_unlock(&fs->shards[i].mu);
+	}
+	return any;
 }
 
 /* Returns true if the node is out of the table and the caller's alone. */

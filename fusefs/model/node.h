@@ -22,6 +22,8 @@ struct kvfs_node *node_find(struct kvfs *fs, uint64_t ino);
 void node_ref(struct kvfs *fs, struct kvfs_node *node);
 /* May run transactions, if the last reference goes: no lock is held. @node may be NULL. */
 void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs);
+/* Does anybody hold a node other than the root? */
+bool node_any(struct kvfs *fs);
 /* The same for references that last, of a child to its parent or of an open directory: no
  * node_unref() takes them away. @node of node_release() may be NULL. */
 void node_hold(struct kvfs *fs, struct kvfs_node *node);

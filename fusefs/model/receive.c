@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fusefs/model/node.h"
 #include "kvcore/base/buf.h"
 #include "kvcore/base/cursor.h"
 
@@ -249,18 +250,6 @@ int kvfs_receive_put(struct kvfs_receive *r, struct kv_slice data)
 
 /* ---- life ---- */
 
-static bool receive_in_use(struct kvfs *fs)
-{
-	bool used = false;
-
-	for (unsigned i = 0; i < MODEL_SHARDS && !used; i++) {
-		os_mutex_lock(&fs->shards[i].mu);
-		used = fs->shards[i].count != 0;
-		os_mutex_unlock(&fs->shards[i].mu);
-	}
-	return used;
-}
-
 static int receive_find_base(struct kvfs_receive *r, struct kv_slice below)
 {
 	struct inode_buf rec = {0};
@@ -289,7 +278,7 @@ int kvfs_receive_open(struct kvfs *fs, struct kv_slice below, struct kvfs_receiv
 
 	if (err)
 		return err;
-	if (receive_in_use(fs))
+	if (node_any(fs))
 		return -KV_E_BUSY;
 	r = calloc(1, sizeof(*r));
 	if (!r)

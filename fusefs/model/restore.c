@@ -129,18 +129,6 @@ static int restore_all(struct kvfs *fs, struct kv_txn *then)
 	return kv_txn_commit(r.out, KV_COMMIT_SYNC, NULL);
 }
 
-static bool restore_in_use(struct kvfs *fs)
-{
-	bool used = false;
-
-	for (unsigned i = 0; i < MODEL_SHARDS && !used; i++) {
-		os_mutex_lock(&fs->shards[i].mu);
-		used = fs->shards[i].count != 0;
-		os_mutex_unlock(&fs->shards[i].mu);
-	}
-	return used;
-}
-
 /* Whether it had a root directory then. */
 static int restore_check(struct kv_txn *then)
 {
@@ -172,7 +160,7 @@ int kvfs_snapshot_restore(struct kvfs *fs, const char *name)
 	if (err)
 		goto out;
 	os_rwlock_wrlock(&fs->ns);
-	err = restore_in_use(fs) ? -KV_E_BUSY : restore_all(fs, then);
+	err = node_any(fs) ? -KV_E_BUSY : restore_all(fs, then);
 	if (!err)
 		atomic_store(&fs->displaced, true); /* a hint: there may be such */
 	os_rwlock_wrunlock(&fs->ns);

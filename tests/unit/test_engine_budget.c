@@ -21,7 +21,7 @@
 #define HOT    1500U
 
 /* What a process needs beside the budget: docs/design.md, Memory. */
-#define RSS_BESIDE (48 * MIB)
+#define RSS_BESIDE (32 * MIB)
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
@@ -129,8 +129,10 @@ START_TEST(test_the_resident_size_stays_near_the_budget)
 	struct kv_db *db;
 	uint64_t grown;
 
-	if (!SANITIZED) /* a sanitizer has an allocator of its own */
+	if (!SANITIZED) { /* a sanitizer has an allocator of its own */
 		ck_assert_int_eq(mallopt(M_ARENA_MAX, 2), 1);
+		ck_assert_int_eq(mallopt(M_TRIM_THRESHOLD, 1 << 20), 1);
+	}
 	ck_assert_int_eq(getrusage(RUSAGE_SELF, &before), 0);
 	db = open_db();
 	load(db, KEYS, &rng);

@@ -3,17 +3,22 @@
  * mount.kvfs: mounts a kvfs volume. mount(8) calls it for the types kvfs and
  * fuse.kvfs, with the arguments of its helpers; it works as well by hand.
  */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "fusefs/mount.h"
 #include "kvcore/kvcore.h"
 
+/* What glibc may keep of freed memory; else up to twice the largest block it ever saw freed. */
+#define TRIM_THRESHOLD (1 << 20)
+
 int main(int argc, char **argv)
 {
 	struct mount_options opt;
 	struct log log;
 
+	(void)mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD); /* it is only a wish */
 	log_init(&log, KV_LOG_WARN);
 	if (options_parse(argc, argv, &log, &opt))
 		return MOUNT_USAGE;

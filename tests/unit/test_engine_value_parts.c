@@ -131,6 +131,37 @@ START_TEST(test_a_value_written_in_pieces_is_the_same)
 }
 END_TEST
 
+/*
+ * A seal waits for no writer, so what a writer has begun before it may be written at any time after
+ * the sync: a torn write of that must not touch a block of a value that the sync made durable.
+ */
+START_TEST(test_a_writer_shares_no_block_with_other_values)
+{
+	struct kv_buf small = make_value(1, 5000), large = make_value(3, 2 * VALUE_BLOCK + 5);
+	struct value_ref before, ref, after;
+	struct values_writer *w;
+	struct fixture f;
+
+	fixture_make(&f, 1);
+	fixture_open(&f);
+	ck_assert_int_eq(values_put(f.db.values, kv_buf_slice(&small), SPACE_VALUE, &before), 0);
+	ck_assert_int_eq(values_writer_new(f.db.values, large.len, SPACE_VALUE, &w), 0);
+	ck_assert_int_eq(values_put(f.db.values, kv_buf_slice(&small), SPACE_VALUE, &after), 0);
+	ck_assert_int_eq(values_writer_append(w, kv_buf_slice(&large)), 0);
+	ck_assert_int_eq(values_writer_finish(w, &ref), 0);
+	ck_assert_uint_eq(before.segment_id, ref.segment_id);
+	ck_assert_uint_eq(after.segment_id, ref.segment_id);
+	ck_assert_uint_le(align_up_u64(before.off + before.stored_len, FORMAT_BLOCK), ref.off);
+	ck_assert_uint_eq(ref.off % FORMAT_BLOCK, 0);
+	ck_assert_uint_le(align_up_u64(ref.off + ref.stored_len, FORMAT_BLOCK), after.off);
+	values_settle_many(f.db.values, ref.segment_id, 3);
+	kv_buf_free(&small);
+	kv_buf_free(&large);
+	fixture_close(&f);
+	fixture_free(&f);
+}
+END_TEST
+
 START_TEST(test_what_compression_saves_is_given_back)
 {
 	struct kv_buf b = {0};
@@ -395,6 +426,7 @@ int main(void)
 	const TTest *const tests[] = {
 		test_any_part_of_a_value_is_read_back,
 		test_a_value_written_in_pieces_is_the_same,
+		test_a_writer_shares_no_block_with_other_values,
 		test_what_compression_saves_is_given_back,
 		test_a_writer_given_up_or_finished_too_early_leaves_nothing,
 		test_damage_is_found_in_the_block_that_has_it,

@@ -32,8 +32,24 @@ int chunk_truncate(struct kv_txn *txn, struct inode *r, uint64_t size) KV_MUST_C
 /* Bytes from @from to @to (at most the size) become zeros, whole chunks holes. */
 int chunk_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to) KV_MUST_CHECK;
 int chunk_remove_all(struct kv_txn *txn, const struct inode *r) KV_MUST_CHECK;
-/* The first offset at or after @off in a chunk that exists (@data) or does not. May be >= size. */
-int chunk_seek(struct kv_txn *txn, const struct inode *r, uint64_t off, bool data, uint64_t *out)
+/* How many of the chunks with bytes of [@from, @to) are not there; @to may lie beyond the size. */
+int chunk_lacking(struct kv_txn *txn, const struct inode *r, uint64_t from, uint64_t to,
+		  uint64_t *out) KV_MUST_CHECK;
+
+/* Where the next data or the next hole is. */
+struct chunk_seek {
+	uint64_t off;  /* begin here; then the answer or, if not @found, where to go on */
+	bool data;     /* data is wanted, else a hole */
+	bool contents; /* blocks of zeros in a chunk that exists are holes, too; it is read */
+	bool found;
+};
+/*
+ * One step over a bounded number of chunks. The answer may be the size or beyond: there is no
+ * more data, or the only hole is the end. A large file all chunks of which exist is all data.
+ */
+int chunk_seek(struct kv_txn *txn, const struct inode *r, struct chunk_seek *s) KV_MUST_CHECK;
+/* The first offset at or after @off in a chunk that exists; the size or beyond if there is none. */
+int chunk_next(struct kv_txn *txn, const struct inode *r, uint64_t off, uint64_t *out)
 	KV_MUST_CHECK;
 
 static inline uint64_t chunk_span(uint64_t size)

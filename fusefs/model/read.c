@@ -4,10 +4,11 @@
  * the engine and no transaction; contents in chunks are read under one
  * snapshot together with the record, so that a read sees no half of a write.
  */
+#include "fusefs/model/read.h"
+
 #include <errno.h>
 #include <unistd.h>
 
-#include "fusefs/model/chunk.h"
 #include "fusefs/model/content.h"
 #include "fusefs/model/lookup.h"
 #include "fusefs/model/retry.h"
@@ -19,8 +20,7 @@ struct read_args {
 	size_t len;
 	struct inode_buf rec;
 	struct kv_buf out;
-	int whence;
-	uint64_t found;
+	struct chunk_seek *seek;
 };
 
 static int read_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key, void *arg)
@@ -81,39 +81,54 @@ static int read_seek_run(struct kvfs *fs, struct kv_txn *txn, const struct model
 {
 	struct read_args *a = arg;
 	const struct inode *r = &a->rec.r;
-	bool data = a->whence == SEEK_DATA;
+	struct chunk_seek *s = a->seek;
 	int err;
 
 	err = lookup_at(fs, txn, key, a->node->ino, &a->rec);
 	if (err)
 		return err;
-	if (a->off >= r->size)
-		return -ENXIO;
+	if (s->off >= r->size)
+		return -ENXIO; /* also if it was cut during a long search */
 	if (!(r->flags & MODEL_FLAG_CHUNKS)) {
-		a->found = data ? a->off : r->size;
+		s->off = s->data ? s->off : r->size;
+		s->found = true;
 		return 0;
 	}
-	err = chunk_seek(txn, r, a->off, data, &a->found);
-	if (err)
+	err = chunk_seek(txn, r, s);
+	if (err || s->off < r->size)
 		return err;
-	if (data)
-		return a->found < r->size ? 0 : -ENXIO;
-	a->found = min_u64(a->found, r->size);
+	if (s->data)
+		return -ENXIO;
+	s->off = r->size;
+	s->found = true;
 	return 0;
+}
+
+int read_seek(struct kvfs *fs, struct kvfs_node *node, struct chunk_seek *s)
+{
+	struct read_args a = {.node = node, .seek = s};
+	int err;
+
+	err = read_check(node);
+	if (!err)
+		err = retry_read_node(fs, node, read_seek_run, &a);
+	inode_buf_free(&a.rec);
+	return err;
 }
 
 int kvfs_lseek(struct kvfs *fs, struct kvfs_node *node, uint64_t off, int whence, uint64_t *out)
 {
-	struct read_args a = {.node = node, .off = off, .whence = whence};
+	struct chunk_seek s = {.off = off, .data = whence == SEEK_DATA, .contents = true};
 	int err;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return -EINVAL;
-	err = read_check(node);
+	do {
+		err = read_seek(fs, node, &s);
+		/* Who wants to know how far data reaches will read it all: it is not read twice. */
+		s.contents = s.data;
+	} while (!err && !s.found);
 	if (!err)
-		err = retry_read_node(fs, node, read_seek_run, &a);
-	if (!err)
-		*out = a.found;
-	inode_buf_free(&a.rec);
+		*out = s.off;
 	return err;
 }

@@ -136,7 +136,7 @@ int roothash_contents(struct roothash *h, struct kv_txn *txn, struct kv_slice pa
 	if (!(r->flags & MODEL_FLAG_CHUNKS))
 		return roothash_chunk(h, path, 0, r->contents, add);
 	while (!err) {
-		err = chunk_seek(txn, r, off, true, &off);
+		err = chunk_next(txn, r, off, &off);
 		if (err || off >= r->size)
 			break;
 		err = roothash_read_chunk(h, txn, path, r, off / MODEL_CHUNK, add);

@@ -230,7 +230,7 @@ static int send_next_chunk(struct kvfs_send *s, uint64_t *chunk, bool *there)
 			return 0;
 		}
 	}
-	err = chunk_seek(s->new.txn, &f->new.r, off, true, &f->off);
+	err = chunk_next(s->new.txn, &f->new.r, off, &f->off);
 	if (err)
 		return err;
 	if (f->listed) {

@@ -45,7 +45,7 @@ static int stage_piece(struct kv_txn *txn, const struct inode *from, uint64_t of
 	if (*hole)
 		return 0;
 	if (from->flags & MODEL_FLAG_CHUNKS)
-		err = chunk_seek(txn, from, off, true, &data);
+		err = chunk_next(txn, from, off, &data);
 	if (err)
 		return err;
 	*hole = data > off;

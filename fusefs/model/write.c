@@ -12,6 +12,7 @@
 
 #include "fusefs/model/content.h"
 #include "fusefs/model/edit.h"
+#include "fusefs/model/read.h"
 #include "fusefs/model/retry.h"
 #include "fusefs/model/times.h"
 
@@ -97,6 +98,24 @@ int kvfs_write(struct kvfs *fs, struct kvfs_node *node, uint64_t off, struct kv_
 	return err;
 }
 
+/* Whether what the range lacks would fit in now. Counted exactly only where it matters. */
+static int write_check_room(struct kv_txn *txn, const struct write_args *a)
+{
+	const struct inode *r = &a->e.rec.r;
+	bool chunked = r->flags & MODEL_FLAG_CHUNKS;
+	uint64_t from = chunked ? a->off : max_u64(a->off, r->size), end = a->off + a->len;
+	uint64_t lacking = 0;
+	int err = 0;
+
+	if (end <= from || end - from <= a->room)
+		return 0;
+	if (chunked)
+		err = chunk_lacking(txn, r, from, end, &lacking);
+	if (err)
+		return err;
+	return !chunked || lacking > a->room / MODEL_CHUNK ? -KV_E_NOSPACE : 0;
+}
+
 static int write_allocate_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct write_args *a = arg;
@@ -112,8 +131,8 @@ static int write_allocate_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 		return err;
 	if (a->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
 		err = content_zero(txn, r, a->off, end, &a->content);
-	else if (end > r->size && end - max_u64(a->off, r->size) > a->room)
-		err = -KV_E_NOSPACE;
+	else
+		err = write_check_room(txn, a);
 	if (!err && end > r->size && !(a->mode & FALLOC_FL_KEEP_SIZE))
 		err = content_set_size(txn, r, end, &a->content);
 	if (err)
@@ -165,23 +184,24 @@ int kvfs_fallocate(struct kvfs *fs, struct kvfs_node *node, int mode, uint64_t o
 static int write_copy_piece(struct kvfs *fs, struct kvfs_node *from, uint64_t from_off,
 			    struct kvfs_node *to, uint64_t to_off, uint64_t *len)
 {
+	struct chunk_seek s = {.off = from_off, .data = true};
 	struct kv_buf data = {0};
-	uint64_t next;
 	int err;
 
-	err = kvfs_lseek(fs, from, from_off, SEEK_DATA, &next);
+	err = read_seek(fs, from, &s);
 	if (err == -ENXIO)
-		next = from_off + *len; /* a hole up to the end */
+		s.off = from_off + *len; /* a hole up to the end */
 	else if (err)
 		return err;
-	if (next > from_off) {
-		*len = min_u64(*len, next - from_off);
+	if (s.off > from_off) {
+		*len = min_u64(*len, s.off - from_off);
 		return kvfs_fallocate(fs, to, FALLOC_FL_ZERO_RANGE, to_off, *len);
 	}
-	err = kvfs_lseek(fs, from, from_off, SEEK_HOLE, &next);
+	s.data = false;
+	err = read_seek(fs, from, &s);
 	if (err)
 		return err;
-	*len = min_u64(*len, next - from_off);
+	*len = min_u64(*len, s.off - from_off);
 	err = kvfs_read(fs, from, from_off, min_u64(*len, KVFS_WRITE_MAX), &data);
 	if (!err) {
 		*len = data.len;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Sparse files against a model of what they hold. Run twice by test_sparse.sh."""
+import errno
 import os
 import random
 import sys
@@ -94,6 +95,51 @@ def write_random(seed):
         f.write(model)
 
 
+def extents(fd):
+    """[(begin, end)] of the data, as cp(1) finds it."""
+    at, found = 0, []
+    while True:
+        try:
+            data = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as e:
+            equal(e.errno, errno.ENXIO)
+            return found
+        at = os.lseek(fd, data, os.SEEK_HOLE)
+        check(at > data, "data is followed by a hole")
+        found.append((data, at))
+
+
+def check_blocks():
+    """Holes are found in steps of a block, however they were made."""
+    fd = os.open("blocks", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    fallocate(fd, 0, 0, 4 * M)
+    equal(extents(fd), [], "allocated and not written:")
+    for page in range(14):  # of the 16 of a chunk
+        os.pwrite(fd, b"p" * 4096, page * 4096)
+    os.pwrite(fd, b"x" * 4096, 1 * M + 8192)
+    os.pwrite(fd, b"y" * 40_960, 2 * M + 12_288)
+    equal(extents(fd), [(0, 14 * 4096), (1 * M + 8192, 1 * M + 12_288),
+                        (2 * M + 12_288, 2 * M + 53_248)])
+    equal(os.lseek(fd, 100, os.SEEK_DATA), 100)
+    equal(os.lseek(fd, 60_000, os.SEEK_HOLE), 60_000)
+    fallocate(fd, PUNCH_HOLE | KEEP_SIZE, 4096, 8192)
+    equal(extents(fd)[:2], [(0, 4096), (3 * 4096, 14 * 4096)], "punched:")
+    os.ftruncate(fd, 2 * M + 20_000)
+    equal(extents(fd)[-1], (2 * M + 12_288, 2 * M + 20_000), "cut:")
+    os.close(fd)
+    # A copy by the daemon has the same holes and, here, no longer takes a search each piece.
+    src = os.open("blocks", os.O_RDONLY)
+    dst = os.open("copy", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    at = 0
+    while (n := os.copy_file_range(src, dst, 8 * M, at, at)):
+        at += n
+    equal(at, 2 * M + 20_000)
+    check(read_file("copy") == read_file("blocks"), "the copy")
+    equal(extents(dst), extents(src))
+    for fd in (src, dst):
+        os.close(fd)
+
+
 def check_truncation():
     """What is cut off does not come back."""
     write_file("cut", b"secret" * 50_000)
@@ -115,6 +161,7 @@ def main():
         print("seed", seed)
         write_random(seed)
         check_truncation()
+        check_blocks()
     else:
         with open(sys.argv[3], "rb") as f:
             check(read_file("random") == f.read(), "the random file after a remount")

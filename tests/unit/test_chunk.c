@@ -59,6 +59,23 @@ static uint8_t byte_at(uint64_t off)
 	return b;
 }
 
+/* The whole search; @steps: how many it took. */
+static uint64_t seek(uint64_t off, bool data, bool contents, unsigned *steps)
+{
+	struct chunk_seek s = {.off = off, .data = data, .contents = contents};
+	struct kv_txn *txn = begin();
+	unsigned n = 0;
+
+	while (!s.found) {
+		ok(chunk_seek(txn, &file, &s));
+		n++;
+	}
+	kv_txn_abort(txn);
+	if (steps)
+		*steps = n;
+	return s.off;
+}
+
 START_TEST(test_a_small_write_becomes_a_patch_and_many_are_folded)
 {
 	put(0, 'a', 1000);
@@ -145,7 +162,6 @@ END_TEST
 START_TEST(test_zeroing_makes_holes_of_whole_chunks)
 {
 	struct kv_txn *txn;
-	uint64_t at;
 
 	put(0, 'a', 5 * MODEL_CHUNK);
 	txn = begin();
@@ -157,13 +173,70 @@ START_TEST(test_zeroing_makes_holes_of_whole_chunks)
 	ck_assert_uint_eq(byte_at(2 * MODEL_CHUNK), 0);
 	ck_assert_uint_eq(byte_at(3 * MODEL_CHUNK + 9), 0);
 	ck_assert_uint_eq(byte_at(3 * MODEL_CHUNK + 10), 'a');
+	ck_assert_uint_eq(seek(0, false, true, NULL), MODEL_CHUNK / 2);
+	ck_assert_uint_eq(seek(0, false, false, NULL), MODEL_CHUNK);
+	ck_assert_uint_eq(seek(MODEL_CHUNK + 7, true, true, NULL), 3 * MODEL_CHUNK);
+	ck_assert_uint_eq(seek(MODEL_CHUNK + 7, false, true, NULL), MODEL_CHUNK + 7);
+}
+END_TEST
+
+START_TEST(test_holes_are_found_by_blocks_within_a_chunk)
+{
+	put(8192, 'a', 4096);  /* a patch without a base */
+	put(20000, 'b', 1);    /* another one */
+	put(28672, 0, 40960);  /* zeros are a hole, whoever wrote them, over the end of the chunk */
+	put(200000, 'c', 100); /* two chunks further */
+	ck_assert_uint_eq(seek(0, true, true, NULL), 8192);
+	ck_assert_uint_eq(seek(9000, true, true, NULL), 9000);
+	ck_assert_uint_eq(seek(8192, false, true, NULL), 12288);
+	ck_assert_uint_eq(seek(12288, false, true, NULL), 12288);
+	ck_assert_uint_eq(seek(12289, true, true, NULL), 16384);
+	ck_assert_uint_eq(seek(20001, true, true, NULL), 20001);
+	ck_assert_uint_eq(seek(20480, true, true, NULL), 196608);
+	ck_assert_uint_eq(seek(196608, false, true, NULL), 200704); /* beyond the end */
+	ck_assert_uint_eq(seek(0, true, false, NULL), 0);
+	ck_assert_uint_eq(seek(0, false, false, NULL), 2 * MODEL_CHUNK);
+}
+END_TEST
+
+START_TEST(test_a_long_search_goes_in_steps_and_misses_nothing)
+{
+	unsigned steps;
+
+	put(0, 'a', 150 * MODEL_CHUNK);
+	ck_assert_uint_eq(seek(5, false, true, &steps), file.size); /* as nothing is missing */
+	ck_assert_uint_eq(steps, 1);
+	put(200 * MODEL_CHUNK, 0, 100 * MODEL_CHUNK);
+	put(300 * MODEL_CHUNK + 5000, 'b', 1);
+	ck_assert_uint_eq(seek(5, false, true, &steps), 150 * MODEL_CHUNK);
+	ck_assert_uint_gt(steps, 2);
+	ck_assert_uint_eq(seek(150 * MODEL_CHUNK, true, true, &steps), 300 * MODEL_CHUNK + 4096);
+	ck_assert_uint_gt(steps, 1);
+	ck_assert_uint_ge(seek(300 * MODEL_CHUNK + 9000, true, true, NULL), file.size);
+}
+END_TEST
+
+START_TEST(test_what_a_range_lacks_is_counted)
+{
+	struct kv_txn *txn;
+	uint64_t n;
+
+	put(0, 'a', 3 * MODEL_CHUNK);
+	put(5 * MODEL_CHUNK, 'a', 1);
 	txn = begin();
-	ok(chunk_seek(txn, &file, 0, false, &at));
-	ck_assert_uint_eq(at, MODEL_CHUNK);
-	ok(chunk_seek(txn, &file, MODEL_CHUNK + 7, true, &at));
-	ck_assert_uint_eq(at, 3 * MODEL_CHUNK);
-	ok(chunk_seek(txn, &file, MODEL_CHUNK + 7, false, &at));
-	ck_assert_uint_eq(at, MODEL_CHUNK + 7);
+	ok(chunk_lacking(txn, &file, 0, 3 * MODEL_CHUNK, &n));
+	ck_assert_uint_eq(n, 0);
+	ok(chunk_lacking(txn, &file, 3 * MODEL_CHUNK - 1, 3 * MODEL_CHUNK + 1, &n));
+	ck_assert_uint_eq(n, 1);
+	ok(chunk_lacking(txn, &file, 1, 10 * MODEL_CHUNK, &n));
+	ck_assert_uint_eq(n, 6);
+	ok(chunk_lacking(txn, &file, 20 * MODEL_CHUNK, 21 * MODEL_CHUNK, &n));
+	ck_assert_uint_eq(n, 1);
+	kv_txn_abort(txn);
+	put(3 * MODEL_CHUNK, 'b', 2 * MODEL_CHUNK); /* now it has no holes */
+	txn = begin();
+	ok(chunk_lacking(txn, &file, MODEL_CHUNK, 7 * MODEL_CHUNK, &n));
+	ck_assert_uint_eq(n, 1);
 	kv_txn_abort(txn);
 }
 END_TEST
@@ -223,6 +296,9 @@ int main(void)
 		test_a_write_far_into_an_absent_chunk_stores_no_zeros,
 		test_truncation_leaves_nothing_to_show_again,
 		test_zeroing_makes_holes_of_whole_chunks,
+		test_holes_are_found_by_blocks_within_a_chunk,
+		test_a_long_search_goes_in_steps_and_misses_nothing,
+		test_what_a_range_lacks_is_counted,
 		test_many_chunks_go_by_one_range,
 		test_damaged_parts_are_errors_and_never_data,
 	};

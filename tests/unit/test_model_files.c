@@ -99,7 +99,7 @@ START_TEST(test_sizes_and_kinds_that_cannot_be_are_refused)
 	ok(kvfs_read(m.fs, f, KVFS_FILE_MAX - 5, 100, &got));
 	ck_assert_uint_eq(got.len, 5);
 	ok(kvfs_lseek(m.fs, f, 1 << 20, SEEK_DATA, &at));
-	ck_assert_uint_eq(at, KVFS_FILE_MAX - MODEL_CHUNK);
+	ck_assert_uint_eq(at, KVFS_FILE_MAX - 4096);
 	resize(f, 1);
 	kv_buf_free(&got);
 	model_forget(&m, p);
@@ -114,9 +114,9 @@ START_TEST(test_holes_are_found_and_made)
 
 	ok(kvfs_write(m.fs, f, 300000, test_str("end"), false));
 	ok(kvfs_lseek(m.fs, f, 0, SEEK_HOLE, &at));
-	ck_assert_uint_eq(at, MODEL_CHUNK);
+	ck_assert_uint_eq(at, 4096);
 	ok(kvfs_lseek(m.fs, f, at, SEEK_DATA, &at));
-	ck_assert_uint_eq(at, 4 * MODEL_CHUNK);
+	ck_assert_uint_eq(at, 300000 / 4096 * 4096);
 	ok(kvfs_lseek(m.fs, f, at, SEEK_HOLE, &at));
 	ck_assert_uint_eq(at, 300003);
 	ck_assert_uint_eq(model_attr(&m, f).blocks, 2 * 128);
@@ -137,6 +137,12 @@ START_TEST(test_allocation_asks_for_room)
 	ok(kvfs_fallocate(m.fs, f, FALLOC_FL_KEEP_SIZE, 0, 200000));
 	ck_assert_uint_eq(model_attr(&m, f).size, 100000);
 	fails(kvfs_fallocate(m.fs, f, 0, 0, UINT64_C(1) << 61), -KV_E_NOSPACE);
+	/* Holes within the size have to be filled, too; what is there has not. */
+	resize(f, UINT64_C(1) << 61);
+	fails(kvfs_fallocate(m.fs, f, 0, 0, UINT64_C(1) << 61), -KV_E_NOSPACE);
+	fails(kvfs_fallocate(m.fs, f, FALLOC_FL_KEEP_SIZE, 5, UINT64_C(1) << 60), -KV_E_NOSPACE);
+	ok(kvfs_fallocate(m.fs, f, 0, UINT64_C(1) << 60, 100000));
+	ck_assert_uint_eq(model_attr(&m, f).size, UINT64_C(1) << 61);
 	model_forget(&m, f);
 }
 END_TEST

@@ -73,32 +73,61 @@ static int open_staged(fuse_req_t req, fuse_ino_t ino, struct kvfs_node *node,
 	return err;
 }
 
+/* What the flags of chattr(1) say to an open. Where opens are not told, the write is refused. */
+static int check_open(fuse_req_t req, fuse_ino_t ino, struct kvfs_node *node, int flags)
+{
+	struct kvfs_attr attr;
+	int err;
+
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		return 0;
+	err = kvfs_getattr(op_fs(req, ino), node, &attr);
+	if (err)
+		return err;
+	if (attr.flags & KVFS_IMMUTABLE)
+		return -EPERM;
+	return (attr.flags & KVFS_APPEND) && !(flags & O_APPEND) ? -EPERM : 0;
+}
+
+static void open_told(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct kvfsd *d = op_daemon(req);
+	struct kvfs_node *node = op_node(req, ino);
+	bool staged = false;
+	int err;
+
+	if (!node)
+		return;
+	err = check_open(req, ino, node, fi->flags);
+	if (!err && d->opt->txn != OPTIONS_TXN_WRITE && tree_is_live(ino))
+		staged = staged_wanted(d, node);
+	if (!err && staged) {
+		err = open_staged(req, ino, node, fi);
+	} else {
+		fi->noflush = 1;
+		/* See op_init() about strictatime. */
+		fi->keep_cache = d->opt->atime != OPTIONS_STRICTATIME;
+	}
+	if (err)
+		reply_result(req, node, err);
+	else if (fuse_reply_open(req, fi) && staged)
+		staged_release(d, ino, fi); /* no release will come */
+}
+
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct kvfsd *d = op_daemon(req);
-	struct kvfs_node *node;
-	int err;
 
 	if (d->no_open) {
 		fuse_reply_err(req, ENOSYS);
 		return;
 	}
-	if (d->opt->txn != OPTIONS_TXN_WRITE && tree_is_live(ino)) {
-		node = op_node(req, ino);
-		if (!node)
-			return;
-		if (staged_wanted(d, node)) {
-			err = open_staged(req, ino, node, fi);
-			if (err)
-				reply_result(req, node, err);
-			else if (fuse_reply_open(req, fi))
-				staged_release(d, ino, fi); /* no release will come */
-			return;
-		}
+	if (!tree_is_control(ino)) {
+		open_told(req, ino, fi);
+		return;
 	}
 	fi->noflush = 1;
-	/* See op_init() about strictatime; texts of the control directory are read once. */
-	fi->keep_cache = d->opt->atime != OPTIONS_STRICTATIME;
+	fi->keep_cache = 1; /* texts of the control directory are read once */
 	fuse_reply_open(req, fi);
 }
 

@@ -111,6 +111,19 @@ find "$dir" -printf '%P %m %u %g %y\n' | sort | cmp - "$tmp/before"
 getfacl -Rnp "$dir" | cmp - "$tmp/acl.before"
 is "$(flags "$dir/fixed") $(flags "$dir/log") $(flags "$dir/keep") $(flags "$dir/plain")" "id a i "
 refused "$no" rm -f "$dir/fixed"
+umount_volume "$dir" "$vol"
+# Where the daemon is told of opens, they are refused already.
+for how in strictatime txn=close; do
+	mount_volume "$vol" "$dir" allow_other,$how
+	refused "$no" bash -c ": 1<>'$dir/fixed'"
+	refused "$no" bash -c ": >>'$dir/fixed'"
+	refused "$no" bash -c ": 1<>'$dir/log'"
+	refused "$no" bash -c ": >'$dir/log'"
+	: >>"$dir/log"
+	is "$(cat "$dir/fixed")" x
+	umount_volume "$dir" "$vol"
+done
+mount_volume "$vol" "$dir" allow_other
 chattr -ia "$dir/fixed" "$dir/log" "$dir/keep"
 rm -r "${dir:?}"/*
 umount_volume "$dir" "$vol"

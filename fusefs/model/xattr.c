@@ -18,6 +18,10 @@
 #include "kvcore/base/buf.h"
 #include "kvcore/base/cursor.h"
 
+struct xattr_args;
+/* What is asked of a record that was read: @txn may be NULL if the record holds all attributes. */
+typedef int (*xattr_question)(struct kv_txn *txn, struct xattr_args *a);
+
 struct xattr_args {
 	struct edit e;
 	struct kv_slice name;
@@ -25,6 +29,7 @@ struct xattr_args {
 	bool removes;
 	bool acl;
 	int flags;
+	xattr_question question;
 	struct kv_buf inside; /* what the record's attributes become */
 	struct kv_buf out;
 };
@@ -351,30 +356,40 @@ int kvfs_removexattr(struct kvfs *fs, struct kvfs_node *node, const char *name)
 	return xattr_change(fs, &a);
 }
 
-static int xattr_get_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *at, void *arg)
+static int xattr_ask_value(struct kv_txn *txn, struct xattr_args *a)
 {
-	struct xattr_args *a = arg;
-	int err = lookup_at(fs, txn, at, a->e.node->ino, &a->e.rec);
-
-	return err ? err : xattr_load(txn, &a->e.rec.r, a->name, &a->out);
+	return xattr_load(txn, &a->e.rec.r, a->name, &a->out);
 }
 
-static int xattr_list_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *at,
+static int xattr_ask_names(struct kv_txn *txn, struct xattr_args *a)
+{
+	return xattr_list(txn, &a->e.rec.r, &a->out);
+}
+
+static int xattr_read_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *at,
 			  void *arg)
 {
 	struct xattr_args *a = arg;
 	int err = lookup_at(fs, txn, at, a->e.node->ino, &a->e.rec);
 
-	return err ? err : xattr_list(txn, &a->e.rec.r, &a->out);
+	return err ? err : a->question(txn, a);
 }
 
-static int xattr_read(struct kvfs *fs, struct xattr_args *a,
-		      int (*run)(struct kvfs *fs, struct kv_txn *txn, const struct model_key *at,
-				 void *arg),
-		      struct kv_buf *out)
+/*
+ * Mostly the record tells it all and is all that is read, with no transaction: the kernel asks for
+ * an attribute before the first write to each file.
+ */
+static int xattr_read(struct kvfs *fs, struct xattr_args *a, struct kv_buf *out)
 {
-	int err = retry_read_node(fs, a->e.node, run, a);
+	int err;
 
+	os_rwlock_rdlock(&fs->ns);
+	err = lookup_node(fs, NULL, a->e.node, &a->e.rec);
+	os_rwlock_rdunlock(&fs->ns);
+	if (!err)
+		err = a->e.rec.r.flags & MODEL_FLAG_XATTRS
+			      ? retry_read_node(fs, a->e.node, xattr_read_run, a)
+			      : a->question(NULL, a);
 	if (!err) {
 		kv_buf_free(out);
 		*out = a->out;
@@ -387,16 +402,18 @@ static int xattr_read(struct kvfs *fs, struct xattr_args *a,
 
 int kvfs_getxattr(struct kvfs *fs, struct kvfs_node *node, const char *name, struct kv_buf *value)
 {
-	struct xattr_args a = {.e = {.node = node}, .name = kv_slice_of(name, strlen(name))};
+	struct xattr_args a = {.e = {.node = node},
+			       .name = kv_slice_of(name, strlen(name)),
+			       .question = xattr_ask_value};
 
 	if (!a.name.len || a.name.len > KVFS_XATTR_NAME_MAX)
 		return -ERANGE;
-	return xattr_read(fs, &a, xattr_get_run, value);
+	return xattr_read(fs, &a, value);
 }
 
 int kvfs_listxattr(struct kvfs *fs, struct kvfs_node *node, struct kv_buf *names)
 {
-	struct xattr_args a = {.e = {.node = node}};
+	struct xattr_args a = {.e = {.node = node}, .question = xattr_ask_names};
 
-	return xattr_read(fs, &a, xattr_list_run, names);
+	return xattr_read(fs, &a, names);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The requests of the kvfs command that come by ioctl on .kvfs/channel: diff, hash, send.
+ * The requests of the kvfs command that come by ioctl on .kvfs/channel: diff, hash, send, txn.
  *
  * A conversation is made by its first piece. It has a lock of its own, because an
  * answer may take long to find; whoever looks for a conversation holds a count of it
@@ -26,6 +26,7 @@ struct channel {
 	fuse_ino_t ino;		/* [const] */
 	struct channel *next;	/* [control.mu] */
 	unsigned users;		/* [control.mu] and one while it is in the list */
+	uid_t uid;		/* [mu] who asks now */
 	pthread_mutex_t mu;	/* held while it works */
 	struct kv_buf in;	/* [mu] the request */
 	struct kv_buf out;	/* [mu] the answer, */
@@ -132,6 +133,19 @@ static int run_diff(struct kvfsd *d, struct channel *ch, const char *const *word
 			 kv_slice_of(words[3], strlen(words[3])), put_change, &ch->out);
 }
 
+static int run_txn(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	struct tree *tree;
+	int err = txn_use(d, words[1], ch->uid, &tree);
+
+	if (err)
+		return err;
+	err = kvfs_draft_diff(tree->fs, kv_slice_of(words[2], strlen(words[2])), put_change,
+			      &ch->out);
+	tree_unref(&d->trees, tree->id, 1);
+	return err;
+}
+
 /* ---- send ---- */
 
 static int run_send(struct kvfsd *d, struct channel *ch, const char *const *words)
@@ -153,12 +167,31 @@ static int run_hash(struct kvfsd *d, struct channel *ch, const char *const *word
 static const struct {
 	const char *name;
 	unsigned words; /* its own among them */
+	bool any;	/* it looks itself at who asks; else root or the daemon's user */
 	int (*run)(struct kvfsd *d, struct channel *ch, const char *const *words);
 } requests[] = {
-	{"diff", 4, run_diff},
-	{"hash", 2, run_hash},
-	{"send", 4, run_send},
+	{"diff", 4, false, run_diff},
+	{"hash", 2, false, run_hash},
+	{"send", 4, false, run_send},
+	{"txn", 3, true, run_txn},
 };
+
+static bool is_trusted(uid_t uid)
+{
+	return uid == 0 || uid == geteuid();
+}
+
+static int run_words(struct kvfsd *d, struct channel *ch, const char *const *words, unsigned count)
+{
+	for (size_t i = 0; i < KV_ARRAY_COUNT(requests); i++) {
+		if (strcmp(words[0], requests[i].name) != 0)
+			continue;
+		if (!requests[i].any && !is_trusted(ch->uid))
+			return -EPERM;
+		return count == requests[i].words ? requests[i].run(d, ch, words) : -EINVAL;
+	}
+	return -EOPNOTSUPP;
+}
 
 static int run(struct kvfsd *d, struct channel *ch)
 {
@@ -174,10 +207,7 @@ static int run(struct kvfsd *d, struct channel *ch)
 			return -EINVAL;
 		words[count++] = at;
 	}
-	for (size_t i = 0; i < KV_ARRAY_COUNT(requests); i++)
-		if (!strcmp(words[0], requests[i].name))
-			return count == requests[i].words ? requests[i].run(d, ch, words) : -EINVAL;
-	return -EOPNOTSUPP;
+	return run_words(d, ch, words, count);
 }
 
 static int put(struct channel *ch, const struct kvfs_channel *piece)
@@ -234,7 +264,7 @@ void channel_request(fuse_req_t req, fuse_ino_t ino, const void *in, size_t len)
 		fuse_reply_err(req, ENOTTY);
 		return;
 	}
-	if (uid != 0 && uid != geteuid()) {
+	if (!is_trusted(uid) && !txn_is_owner(d, uid)) {
 		fuse_reply_err(req, EPERM);
 		return;
 	}
@@ -257,6 +287,7 @@ void channel_request(fuse_req_t req, fuse_ino_t ino, const void *in, size_t len)
 			return;
 		}
 		pthread_mutex_lock(&ch->mu);
+		ch->uid = uid;
 		piece.status = work(d, ch, &piece);
 		pthread_mutex_unlock(&ch->mu);
 		release(&d->control, ch);

@@ -88,7 +88,7 @@ static int print_nothing(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 }
 
 const struct control_entry control_entries[] = {
-	{"channel", CONTROL_CHANNEL, S_IFREG | 0600, print_nothing, NULL},
+	{"channel", CONTROL_CHANNEL, S_IFREG | 0666, print_nothing, NULL},
 	{"commit", CONTROL_COMMIT, S_IFDIR | 0777, NULL, NULL},
 	{"conflicts", CONTROL_CONFLICTS, S_IFREG | 0444, txn_print_conflicts, NULL},
 	{"keep", CONTROL_KEEP, S_IFREG | 0644, print_keep, store_keep},

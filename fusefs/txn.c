@@ -191,6 +191,33 @@ int txn_abort(struct kvfsd *d, const char *name, uid_t uid)
 
 /* ---- what others are told ---- */
 
+int txn_use(struct kvfsd *d, const char *name, uid_t uid, struct tree **tree)
+{
+	struct txn *t;
+	int err;
+
+	pthread_mutex_lock(&d->txns.mu);
+	t = *find_locked(&d->txns, name);
+	err = !t ? -ENOENT : may_end(t, uid) ? 0 : -EPERM;
+	if (!err) {
+		*tree = t->tree;
+		tree_ref(&d->trees, t->tree->id);
+	}
+	pthread_mutex_unlock(&d->txns.mu);
+	return err;
+}
+
+bool txn_is_owner(struct kvfsd *d, uid_t uid)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&d->txns.mu);
+	for (struct txn *t = d->txns.list; t && !found; t = t->next)
+		found = t->owner == uid;
+	pthread_mutex_unlock(&d->txns.mu);
+	return found;
+}
+
 int txn_each(struct kvfsd *d, int (*emit)(void *ctx, const char *name), void *ctx)
 {
 	int err = 0;

@@ -62,6 +62,14 @@ int txn_abort(struct kvfsd *d, const char *name, uid_t uid) KV_MUST_CHECK;
  */
 void txn_commit(struct fuse_req *req, const char *name, uint64_t ino, bool is_ioctl);
 
+/*
+ * Its tree, with a reference for the caller (tree_unref()), if @uid may end it.
+ * Return: 0, -ENOENT, -EPERM.
+ */
+int txn_use(struct kvfsd *d, const char *name, uid_t uid, struct tree **tree) KV_MUST_CHECK;
+/* Has @uid begun one that is open? */
+bool txn_is_owner(struct kvfsd *d, uid_t uid);
+
 /* Call @emit for each name. */
 int txn_each(struct kvfsd *d, int (*emit)(void *ctx, const char *name), void *ctx) KV_MUST_CHECK;
 /* For .kvfs/conflicts: a line for each conflict of those that @uid owns, of all for root. */

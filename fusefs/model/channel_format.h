@@ -13,13 +13,16 @@
 /*
  * A conversation with the daemon over the file .kvfs/channel, each lookup of which begins one. A
  * request is words with a NUL after each, put piece by piece and then run; its answer is got piece
- * by piece. Root or the daemon's user. What the request itself says is in @status (0 or a negative
- * code of libkvfs); the ioctl fails only if it could not be asked at all.
+ * by piece. Root or the daemon's user; the last request also who began the transaction. What the
+ * request itself says is in @status (0 or a negative code of libkvfs); the ioctl fails only if it
+ * could not be asked at all.
  *
- *   "diff" OLD NEW BELOW     kvfs_diff(), an empty NEW is now; the answer is changes: kind (1
- * byte), length of path and of from (le32), path, from
+ *   "diff" OLD NEW BELOW     kvfs_diff(), an empty NEW is now; the answer is changes: kind (one
+ *                            byte), length of path and of from (le32), path, from
  *   "send" FROM NAME TOKEN   kvfs_send_open(), empty FROM and TOKEN are none; the answer is the
- * stream "hash" NAME              kvfs_snapshot_hash(); the answer is the hash
+ *                            stream
+ *   "hash" NAME              kvfs_snapshot_hash(); the answer is the hash
+ *   "txn" NAME BELOW         kvfs_draft_diff(); the answer is as that of "diff"
  */
 enum kvfs_channel_op {
 	KVFS_CHANNEL_PUT, /* @data is the next piece */

@@ -86,19 +86,18 @@ static int diff_add(struct diff *d, struct kv_slice key)
 
 /* ---- what differs in each keyspace ---- */
 
-static int diff_take_name(struct diff *d, struct kv_diff *k)
+static int diff_take_name(struct diff *d, struct kv_slice key)
 {
-	struct model_key copy = {.len = kv_diff_key(k).len};
+	struct model_key copy = {.len = key.len};
 
 	if (copy.len > sizeof(copy.b))
 		return -KV_E_CORRUPT;
-	memcpy(copy.b, kv_diff_key(k).data, copy.len);
+	memcpy(copy.b, key.data, copy.len);
 	return diff_add(d, model_key_slice(&copy));
 }
 
-static int diff_take_id(struct kv_buf *ids, struct kv_diff *k)
+static int diff_take_id(struct kv_buf *ids, struct kv_slice key)
 {
-	struct kv_slice key = kv_diff_key(k);
 	uint64_t id;
 
 	if (key.len < 8)
@@ -109,21 +108,21 @@ static int diff_take_id(struct kv_buf *ids, struct kv_diff *k)
 	return buf_append(ids, &id, sizeof(id));
 }
 
-static int diff_take_inode(struct diff *d, struct kv_diff *k)
+static int diff_take_inode(struct diff *d, struct kv_slice key)
 {
-	return diff_take_id(&d->inodes, k);
+	return diff_take_id(&d->inodes, key);
 }
 
-static int diff_take_xattr(struct diff *d, struct kv_diff *k)
+static int diff_take_xattr(struct diff *d, struct kv_slice key)
 {
-	return diff_take_id(&d->xattrs, k);
+	return diff_take_id(&d->xattrs, key);
 }
 
-static int diff_take_chunk(struct diff *d, struct kv_diff *k)
+static int diff_take_chunk(struct diff *d, struct kv_slice key)
 {
 	struct diff_chunk c, *last;
 	uint32_t stamp;
-	int err = chunk_key_decode(kv_diff_key(k), &c.id, &c.chunk, &stamp);
+	int err = chunk_key_decode(key, &c.id, &c.chunk, &stamp);
 
 	if (err)
 		return err;
@@ -135,26 +134,44 @@ static int diff_take_chunk(struct diff *d, struct kv_diff *k)
 	return buf_append(&d->chunks, &c, sizeof(c));
 }
 
-static int diff_take_meta(struct diff *d, struct kv_diff *k)
+static int diff_take_meta(struct diff *d, struct kv_slice key)
 {
 	struct model_key root;
 
 	place_meta("root", &root);
-	d->root = d->root || slice_equal(kv_diff_key(k), model_key_slice(&root));
+	d->root = d->root || slice_equal(key, model_key_slice(&root));
 	return 0;
 }
 
-static int diff_keyspace(struct diff *d, unsigned keyspace,
-			 int (*take)(struct diff *d, struct kv_diff *k))
+typedef int diff_take(struct diff *d, struct kv_slice key);
+
+struct diff_writes {
+	struct diff *d;
+	diff_take *take;
+};
+
+static int diff_on_write(void *ctx, struct kv_slice key, bool deleted)
 {
+	const struct diff_writes *w = ctx;
+
+	(void)deleted;
+	return w->take(w->d, key);
+}
+
+static int diff_keyspace(struct diff *d, unsigned keyspace, diff_take *take)
+{
+	struct diff_writes w = {d, take};
 	struct kv_diff *k;
 	int err;
 
+	if (d->writes)
+		return kv_txn_scan_writes(d->side[DIFF_NEW].txn, keyspace, kv_slice_of(NULL, 0),
+					  diff_on_write, &w);
 	err = kv_diff_open(d->side[DIFF_OLD].txn, d->side[DIFF_NEW].txn, keyspace, NULL, &k);
 	if (err)
 		return err;
 	while (!(err = kv_diff_next(k))) {
-		err = take(d, k);
+		err = take(d, kv_diff_key(k));
 		if (err)
 			break;
 	}
@@ -357,13 +374,10 @@ static int diff_look_for_displaced(struct diff_side *s)
 	return err == -KV_E_NOTFOUND ? 0 : err;
 }
 
-int diff_init(struct diff *d, struct kvfs *fs, struct kv_txn *old, struct kv_txn *new)
+static int diff_collect(struct diff *d)
 {
 	int err = 0;
 
-	*d = (struct diff){.fs = fs};
-	d->side[DIFF_OLD].txn = old;
-	d->side[DIFF_NEW].txn = new;
 	for (int side = 0; !err && side < DIFF_SIDES; side++)
 		err = diff_look_for_displaced(&d->side[side]);
 	if (!err)
@@ -383,6 +397,22 @@ int diff_init(struct diff *d, struct kvfs *fs, struct kv_txn *old, struct kv_txn
 	for (int side = 0; !err && side < DIFF_SIDES; side++)
 		err = diff_make_index(d, (enum diff_side_id)side);
 	return err;
+}
+
+int diff_init(struct diff *d, struct kvfs *fs, struct kv_txn *old, struct kv_txn *new)
+{
+	*d = (struct diff){.fs = fs};
+	d->side[DIFF_OLD].txn = old;
+	d->side[DIFF_NEW].txn = new;
+	return diff_collect(d);
+}
+
+int diff_init_writes(struct diff *d, struct kvfs *fs, struct kv_txn *old, struct kv_txn *txn)
+{
+	*d = (struct diff){.fs = fs, .writes = true};
+	d->side[DIFF_OLD].txn = old;
+	d->side[DIFF_NEW].txn = txn;
+	return diff_collect(d);
 }
 
 void diff_fini(struct diff *d)
@@ -405,9 +435,13 @@ void diff_fini(struct diff *d)
 
 const struct diff_chunk *diff_chunks(const struct diff *d, uint64_t id, size_t *count)
 {
+	static const struct diff_chunk none;
 	const struct diff_chunk *list = (const void *)d->chunks.data;
 	size_t all = d->chunks.len / sizeof(*list), lo = 0, hi = all, end;
 
+	*count = 0;
+	if (d->writes)
+		return NULL;
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
@@ -419,7 +453,7 @@ const struct diff_chunk *diff_chunks(const struct diff *d, uint64_t id, size_t *
 	for (end = lo; end < all && list[end].id == id; end++)
 		;
 	*count = end - lo;
-	return list ? list + lo : NULL;
+	return list ? list + lo : &none;
 }
 
 bool diff_xattrs_differ(const struct diff *d, uint64_t id)

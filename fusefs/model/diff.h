@@ -59,6 +59,7 @@ struct diff {
 	struct kv_buf index[DIFF_SIDES]; /* uint32_t: entries there, by id, then by place */
 	struct kv_buf names;		 /* struct diff_named: see diff_find_names() */
 	bool root;			 /* the record of the root directory differs */
+	bool writes;			 /* the new state is a transaction's, of its own writes */
 };
 
 /*
@@ -66,6 +67,13 @@ struct diff {
  * Return: 0, errors of reading; diff_fini() in any case.
  */
 int diff_init(struct diff *d, struct kvfs *fs, struct kv_txn *old, struct kv_txn *new)
+	KV_MUST_CHECK;
+/*
+ * The same between a state and a transaction that began with it, from what that has written. Which
+ * chunks differ is not known: deletes of ranges are not told.
+ * @old: read-only; @txn: of KV_TXN_REBASE, used by nobody else meanwhile
+ */
+int diff_init_writes(struct diff *d, struct kvfs *fs, struct kv_txn *old, struct kv_txn *txn)
 	KV_MUST_CHECK;
 void diff_fini(struct diff *d);
 
@@ -99,7 +107,7 @@ struct diff_entry *diff_find(const struct diff *d, enum diff_side_id side, uint6
 /* The record of what is at a place; the root directory's for NULL. */
 int diff_load(const struct diff *d, enum diff_side_id side, const struct diff_entry *e,
 	      struct inode_buf *out) KV_MUST_CHECK;
-/* Chunks of file @id that differ: the first in diff->chunks, and how many. */
+/* Chunks of file @id that differ: the first in diff->chunks, and how many; NULL: any may. */
 const struct diff_chunk *diff_chunks(const struct diff *d, uint64_t id, size_t *count);
 /* Are the attributes beside the record different? */
 bool diff_xattrs_differ(const struct diff *d, uint64_t id);

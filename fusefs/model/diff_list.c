@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "fusefs/model/diff.h"
+#include "fusefs/model/draft.h"
 #include "fusefs/model/lookup.h"
 #include "fusefs/model/node.h"
 #include "fusefs/model/place.h"
@@ -341,12 +342,22 @@ static int list_run(struct list *l, struct kv_slice below,
 	return err ? err : list_tell(l, emit, ctx);
 }
 
+static int list_and_free(struct diff *d, struct kv_slice below,
+			 int (*emit)(void *ctx, const struct kvfs_change *change), void *ctx)
+{
+	struct list l = {.d = d};
+	int err = list_run(&l, below, emit, ctx);
+
+	kv_buf_free(&l.base);
+	kv_buf_free(&l.lines);
+	return err;
+}
+
 int kvfs_diff(struct kvfs *fs, const char *before, const char *after, struct kv_slice below,
 	      int (*emit)(void *ctx, const struct kvfs_change *change), void *ctx)
 {
 	struct state a = {0}, b = {0};
 	struct diff d = {0};
-	struct list l = {.d = &d};
 	int err;
 
 	err = state_open(fs, before, &a);
@@ -355,11 +366,48 @@ int kvfs_diff(struct kvfs *fs, const char *before, const char *after, struct kv_
 	if (!err)
 		err = diff_init(&d, fs, a.txn, b.txn);
 	if (!err)
-		err = list_run(&l, below, emit, ctx);
+		err = list_and_free(&d, below, emit, ctx);
 	diff_fini(&d);
-	kv_buf_free(&l.base);
-	kv_buf_free(&l.lines);
 	state_close(&a);
 	state_close(&b);
+	return err;
+}
+
+/* The draft's transaction is the caller's. */
+static int list_draft(struct kvfs *draft, struct kv_txn *txn, struct kv_slice below,
+		      int (*emit)(void *ctx, const struct kvfs_change *change), void *ctx)
+{
+	const struct kv_txn_options options = {.flags = KV_TXN_RDONLY, .snapshot = draft->snapshot};
+	struct diff d = {0};
+	struct kv_txn *then;
+	int err = kv_txn_begin(draft->db, &options, &then);
+
+	if (err)
+		return err;
+	err = kv_txn_watch_reads(txn, false);
+	if (!err) {
+		err = diff_init_writes(&d, draft, then, txn);
+		if (!err)
+			err = list_and_free(&d, below, emit, ctx);
+		(void)!kv_txn_watch_reads(txn, true); /* it was possible before */
+	}
+	diff_fini(&d);
+	kv_txn_abort(then);
+	return err;
+}
+
+int kvfs_draft_diff(struct kvfs *draft, struct kv_slice below,
+		    int (*emit)(void *ctx, const struct kvfs_change *change), void *ctx)
+{
+	struct kv_txn *txn;
+	int err;
+
+	os_rwlock_rdlock(&draft->ns);
+	err = draft_begin_read(draft, &txn);
+	if (!err) {
+		err = list_draft(draft, txn, below, emit, ctx);
+		draft_end_read(draft);
+	}
+	os_rwlock_rdunlock(&draft->ns);
 	return err;
 }

@@ -192,6 +192,13 @@ struct kvfs_draft_hooks { /* any may be NULL; none calls libkvfs */
  */
 KV_API int kvfs_draft_commit(struct kvfs *draft, const struct kvfs_draft_hooks *hooks)
 	KV_MUST_CHECK;
+/*
+ * What it has changed so far, as kvfs_diff() tells it; calls on it wait meanwhile. Contents of
+ * files that it wrote are compared whole. Return: as kvfs_diff(), -ESTALE.
+ */
+KV_API int kvfs_draft_diff(struct kvfs *draft, struct kv_slice below,
+			   int (*emit)(void *ctx, const struct kvfs_change *change), void *ctx)
+	KV_MUST_CHECK;
 /* The end of it; all its functions return -ESTALE from then on. */
 KV_API void kvfs_draft_abort(struct kvfs *draft);
 

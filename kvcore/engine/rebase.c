@@ -35,6 +35,14 @@ int kv_txn_scan_writes(struct kv_txn *txn, unsigned keyspace, struct kv_slice fr
 	return err == -KV_E_NOTFOUND ? 0 : err;
 }
 
+int kv_txn_watch_reads(struct kv_txn *txn, bool watch)
+{
+	if (!txn->rebases)
+		return -KV_E_INVALID;
+	txn->unwatched = !watch;
+	return 0;
+}
+
 /* ---- up to the present ----------------------------------------------------------------- */
 
 struct rebase {

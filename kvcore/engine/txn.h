@@ -19,6 +19,7 @@ struct kv_txn {
 	bool has_snapshot; /* @snapshot is registered; never of a serializable one with locks */
 	bool rebases;	   /* optimistic, and validated by kv_txn_rebase() alone */
 	bool rebased;	   /* it was */
+	bool unwatched;	   /* what it reads now is not its own business */
 	kv_seq snapshot;
 	unsigned lock_timeout_ms;
 	struct writeset *writes;  /* NULL if readonly */

@@ -106,7 +106,7 @@ static int remember(struct kv_txn *txn, struct kv_slice from, struct kv_slice to
 	int err = txn_ensure_snapshot(txn);
 
 	/* What the owner compares is what was written, or all. */
-	if (err || (txn->rebases && !txn->serializable))
+	if (err || txn->unwatched || (txn->rebases && !txn->serializable))
 		return err;
 	return readset_add(txn->reads, from, to);
 }
@@ -158,7 +158,7 @@ int txn_begin_scan(struct kv_txn *txn, struct kv_slice from, struct kv_slice to,
 		return err ? err : snapshots_acquire(txn->db->snapshots, seq);
 	}
 	err = txn_ensure_snapshot(txn);
-	if (!err && txn->serializable && slice_compare(from, to) < 0)
+	if (!err && txn->serializable && !txn->unwatched && slice_compare(from, to) < 0)
 		err = readset_add(txn->reads, from, to);
 	if (!err)
 		*seq = txn->snapshot;

@@ -18,6 +18,8 @@ echo gone >"$dir/d/gone"
 ln "$dir/d/file" "$dir/d/link"
 mkdir "$txn/t"
 [ "$(ls "$txn")" = t ] || fail "the list of transactions: $(ls "$txn")"
+[ -z "$(kvfs diff --txn "$dir" t)" ] || fail "a difference of nothing: $(kvfs diff --txn "$dir" t)"
+kvfs snapshot create "$dir" before
 ls "$dir/d" "$dir/d/sub" >/dev/null && stat "$dir/d/new" 2>/dev/null && fail "there is a new file"
 cat "$dir/d/file" "$dir/d/gone" >/dev/null
 exec 5<"$dir/d/gone"
@@ -37,6 +39,11 @@ old" ] || fail "sed -i in a transaction"
 [ "$(cat "$dir/d/file")" = old ] || fail "seen outside"
 [ -e "$dir/d/new" ] && fail "a new file is seen outside"
 picture "$txn/t" >"$tmp/inside"
+kvfs diff --txn "$dir" t >"$tmp/changes"
+printf '%s\n' '+	d/deep' '+	d/deep/x' 'M	d/file' '-	d/gone' '+	d/large' 'A	d/link' \
+	'R	d/moved	d/sub' '+	d/new' '+	d/second' >"$tmp/want"
+diff "$tmp/want" "$tmp/changes" || fail "kvfs diff --txn"
+kvfs diff --txn "$dir/d" t | sed 's#\t#\td/#g' | diff "$tmp/want" - || fail "kvfs diff --txn below a directory"
 mv "$txn/t" "$commit/" || fail "commit by mv"
 [ "$(cat "$dir/d/file")" = new ] || fail "the old contents are seen after a commit"
 [ "$(ls "$dir/d")" = "deep
@@ -51,6 +58,8 @@ second" ] || fail "listing after a commit: $(ls "$dir/d")"
 [ "$(cat <&5)" = gone ] || fail "a removed file that was open"
 exec 5<&-
 picture "$dir" >"$tmp/outside"
+kvfs diff "$dir" before | diff "$tmp/changes" - || fail "what was told before the commit is not what changed"
+kvfs snapshot drop "$dir" before
 diff "$tmp/inside" "$tmp/outside" || fail "the transaction's tree is not what was committed"
 [ -z "$(ls "$txn")$(ls "$commit")" ] || fail "a committed transaction is listed"
 [ -e "$commit/t" ] && fail "a committed transaction is found"
@@ -70,6 +79,8 @@ exec 5<&- 6>&-
 [ "$(ls "$dir")" = d ] || fail "an aborted transaction left something: $(ls "$dir")"
 refused_with 1 "no such transaction" kvfs abort "$dir" b
 refused_with 1 "no such transaction" kvfs commit "$dir" b
+refused_with 1 "no such transaction" kvfs diff --txn "$dir" b
+refused_with 2 "give a directory" kvfs diff --txn "$dir"
 
 # ---- conflicts: nothing is changed, and the paths are told ----
 mkdir "$txn/one" "$txn/two"
@@ -106,6 +117,13 @@ cat "$txn/s/run" >/dev/null && echo x >"$txn/s/other"
 echo changed >"$dir/run"
 refused "others have changed" kvfs commit "$dir" s
 kvfs abort "$dir" s
+# Looking at what was changed is not reading.
+kvfs begin -s "$dir" s >/dev/null
+echo x >"$txn/s/d/other" && mv "$txn/s/d" "$txn/s/e"
+kvfs diff --txn "$dir" s >/dev/null
+echo changed again >"$dir/run"
+kvfs commit "$dir" s || fail "kvfs diff --txn counts as reading"
+mv "$dir/e" "$dir/d"
 
 # ---- any tool ----
 mkdir "$txn/tools"
@@ -139,11 +157,17 @@ as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
 mkdir "$txn/root"
 refused "not permitted" as_nobody rmdir "$txn/root"
 refused "only root" as_nobody "$tmp/kvfs" commit "$dir" root
+refused "only root" as_nobody "$tmp/kvfs" diff --txn "$dir" root
 rmdir "$txn/root"
 mkdir -m 777 "$dir/all"
 as_nobody mkdir "$txn/nobody"
 as_nobody sh -c "echo n >'$txn/nobody/all/n'"
 refused "denied" as_nobody sh -c "echo n >'$txn/nobody/n'"
+[ "$(as_nobody "$tmp/kvfs" diff --txn "$dir" nobody)" = "+	all/n" ] || fail "its owner cannot look at it"
+mkdir "$txn/root"
+refused "only root" as_nobody "$tmp/kvfs" diff --txn "$dir" root
+refused "only root" as_nobody "$tmp/kvfs" diff "$dir" before
+rmdir "$txn/root"
 as_nobody "$tmp/kvfs" commit "$dir" nobody || fail "its owner cannot commit"
 [ "$(stat -c %u "$dir/all/n")" = 65534 ] || fail "the owner of what was committed"
 for i in $(seq 32); do mkdir "$txn/n$i"; done

@@ -194,6 +194,32 @@ START_TEST(test_after_a_rebase_reads_see_the_present_under_the_own_writes)
 }
 END_TEST
 
+START_TEST(test_reads_that_are_not_watched_do_not_count)
+{
+	struct kv_txn *txn;
+	struct kv_iter *it = NULL;
+
+	put(1, "a", "old");
+	put(1, "b", "old");
+	txn = begin(KV_ISOLATION_SERIALIZABLE);
+	ck_assert_int_eq(kv_txn_get(txn, 1, test_str("b"), NULL), 0);
+	ck_assert_int_eq(kv_txn_watch_reads(txn, false), 0);
+	ck_assert_int_eq(kv_txn_get(txn, 1, test_str("a"), NULL), 0);
+	ck_assert_int_eq(kv_iter_open(txn, 2, NULL, &it), 0);
+	kv_iter_close(it);
+	ck_assert_int_eq(kv_txn_watch_reads(txn, true), 0);
+	put(1, "a", "new");
+	put(2, "a", "new");
+	expect_changes(txn, 0, 0, "");
+	put(1, "b", "new");
+	expect_changes(txn, 1, 1, "r1:b ");
+	kv_txn_abort(txn);
+	ck_assert_int_eq(kv_txn_begin(db, NULL, &txn), 0);
+	ck_assert_int_eq(kv_txn_watch_reads(txn, false), -KV_E_INVALID);
+	kv_txn_abort(txn);
+}
+END_TEST
+
 START_TEST(test_a_change_that_is_refused_leaves_the_snapshot_where_it_was)
 {
 	struct kv_txn *txn;
@@ -301,6 +327,7 @@ int main(void)
 		test_after_a_rebase_reads_see_the_present_under_the_own_writes,
 		test_a_change_that_is_refused_leaves_the_snapshot_where_it_was,
 		test_what_was_read_is_compared_if_it_is_serializable,
+		test_reads_that_are_not_watched_do_not_count,
 		test_the_last_word_can_refuse_when_no_key_has_changed,
 		test_only_one_that_was_begun_for_it_can_be_rebased,
 		test_a_released_savepoint_keeps_what_was_written_after_it,

@@ -30,6 +30,16 @@ KV_API int kv_txn_scan_writes(struct kv_txn *txn, unsigned keyspace, struct kv_s
 			      int (*emit)(void *ctx, struct kv_slice key, bool deleted), void *ctx)
 	KV_MUST_CHECK;
 
+/**
+ * kv_txn_watch_reads() - whether what a serializable transaction reads must not have changed
+ * @txn:   of KV_TXN_REBASE; it begins with true
+ * @watch: false: until the next call, reads through it are those of a spectator, who reports
+ *         what was written, and decide nothing at the commit
+ *
+ * Return: 0, -KV_E_INVALID (another kind).
+ */
+KV_API int kv_txn_watch_reads(struct kv_txn *txn, bool watch) KV_MUST_CHECK;
+
 enum kv_rebase_kind {
 	KV_REBASE_WRITTEN,    /* a key that the transaction wrote */
 	KV_REBASE_READ,	      /* a key that it read */

@@ -155,8 +155,12 @@ static int add_skipping(struct kv_iter *it, struct sources *s, struct iter *sour
 static int add_memtable(struct kv_iter *it, struct sources *s, struct memtable *m)
 {
 	struct iter *source;
-	int err = memtable_iter_new(m, &source);
+	int err;
 
+	/* What the snapshot sees was added before it was taken. */
+	if (!memtable_entries(m))
+		return 0;
+	err = memtable_iter_at(m, it->snapshot, &source);
 	return err ? err : add_skipping(it, s, source, memtable_seq_max(m));
 }
 

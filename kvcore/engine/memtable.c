@@ -190,6 +190,15 @@ struct memversion *memtable_front(struct memversion *v)
 	return v;
 }
 
+struct memversion *memtable_visible(struct memkey *k, kv_seq max_seq)
+{
+	struct memversion *v = memtable_newest(k);
+
+	while (v && v->seq > max_seq)
+		v = memversion_load(&v->older);
+	return v;
+}
+
 struct memversion *memtable_older(struct memversion *v)
 {
 	struct memversion *older = v;
@@ -312,9 +321,7 @@ int memtable_get(struct memtable *m, struct kv_slice ikey, kv_seq max_seq, struc
 
 	if (!p.key)
 		return -KV_E_NOTFOUND;
-	v = memtable_newest(p.key);
-	while (v && v->seq > max_seq)
-		v = memversion_load(&v->older);
+	v = memtable_visible(p.key, max_seq);
 	if (!v)
 		return -KV_E_NOTFOUND;
 	memtable_entry(p.key, v, out);

@@ -69,6 +69,11 @@ bool memtable_has_more(struct memtable *m, struct kv_slice from, struct kv_slice
  * Iterates over what is there, including what is added meanwhile. Holds a reference.
  */
 int memtable_iter_new(struct memtable *m, struct iter **out) KV_MUST_CHECK;
+/*
+ * The same, over what a snapshot sees: of each key only its newest version with seq <= max_seq.
+ * The snapshot is registered, so that nothing is added to it any more.
+ */
+int memtable_iter_at(struct memtable *m, kv_seq max_seq, struct iter **out) KV_MUST_CHECK;
 
 size_t memtable_bytes(const struct memtable *m); /* of heap; any thread */
 size_t memtable_entries(const struct memtable *m);

@@ -67,6 +67,8 @@ static inline struct memversion *memtable_newest(const struct memkey *k)
 struct memversion *memtable_front(struct memversion *v);
 /* The key's oldest version; the next older one and the next newer one, NULL if there is none. */
 struct memversion *memtable_oldest(struct memkey *k);
+/* Its newest one with seq <= max_seq; NULL: it has none. */
+struct memversion *memtable_visible(struct memkey *k, kv_seq max_seq);
 struct memversion *memtable_older(struct memversion *v);
 struct memversion *memtable_newer(const struct memkey *k, struct memversion *v);
 

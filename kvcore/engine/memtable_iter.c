@@ -3,6 +3,10 @@
  * Iterators over a memtable, both ways, while others insert. An iterator stands on
  * a version of a key; its place in the tree is validated by each step and found anew
  * from the key if the leaf changed meanwhile.
+ *
+ * One kind shows all versions, for who writes them out. The other shows what a snapshot
+ * sees, one version a key, so that a key that was written a thousand times costs a scan
+ * no more than any other.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,6 +18,7 @@ struct memtable_iter {
 	struct memtable *m;
 	struct memtree_pos pos;
 	struct memversion *at; /* NULL: not positioned */
+	kv_seq max_seq;	       /* of visible_ops: the snapshot */
 };
 
 static struct memtable_iter *iter_of(struct iter *it)
@@ -116,13 +121,98 @@ static const struct iter_ops memtable_iter_ops = {
 	.close = op_close,
 };
 
-int memtable_iter_new(struct memtable *m, struct iter **out)
+/* ---- what a snapshot sees --------------------------------------------------- */
+
+/* Stand on the first key from @p on, in the direction of @move, that the snapshot sees. */
+static int stand_visible(struct memtable_iter *mi, struct memtree_pos p,
+			 struct memtree_pos (*move)(const struct memtree *t, struct memtree_pos p))
+{
+	for (; p.key; p = move(&mi->m->points, p)) {
+		mi->at = memtable_visible(p.key, mi->max_seq);
+		if (mi->at) {
+			mi->pos = p;
+			return 0;
+		}
+	}
+	mi->at = NULL;
+	return -KV_E_NOTFOUND;
+}
+
+static int visible_first(struct iter *it)
+{
+	struct memtable_iter *mi = iter_of(it);
+
+	return stand_visible(mi, memtree_first(&mi->m->points), memtree_next);
+}
+
+static int visible_last(struct iter *it)
+{
+	struct memtable_iter *mi = iter_of(it);
+
+	return stand_visible(mi, memtree_last(&mi->m->points), memtree_prev);
+}
+
+static int visible_seek(struct iter *it, struct kv_slice ikey)
+{
+	struct memtable_iter *mi = iter_of(it);
+
+	return stand_visible(mi, memtree_seek(&mi->m->points, ikey), memtree_next);
+}
+
+static int visible_seek_before(struct iter *it, struct kv_slice ikey)
+{
+	struct memtable_iter *mi = iter_of(it);
+
+	return stand_visible(mi, memtree_seek_before(&mi->m->points, ikey), memtree_prev);
+}
+
+static int visible_next(struct iter *it)
+{
+	struct memtable_iter *mi = iter_of(it);
+
+	KV_ASSERT(mi->at);
+	return stand_visible(mi, memtree_next(&mi->m->points, mi->pos), memtree_next);
+}
+
+static int visible_prev(struct iter *it)
+{
+	struct memtable_iter *mi = iter_of(it);
+
+	KV_ASSERT(mi->at);
+	return stand_visible(mi, memtree_prev(&mi->m->points, mi->pos), memtree_prev);
+}
+
+static const struct iter_ops visible_ops = {
+	.first = visible_first,
+	.last = visible_last,
+	.seek = visible_seek,
+	.seek_before = visible_seek_before,
+	.next = visible_next,
+	.prev = visible_prev,
+	.entry = op_entry,
+	.close = op_close,
+};
+
+/* ---- life ------------------------------------------------------------------- */
+
+static int iter_new(struct memtable *m, const struct iter_ops *ops, kv_seq max_seq,
+		    struct iter **out)
 {
 	struct memtable_iter *mi = malloc(sizeof(*mi));
 
 	if (!mi)
 		return -ENOMEM;
-	*mi = (struct memtable_iter){.base.ops = &memtable_iter_ops, .m = memtable_ref(m)};
+	*mi = (struct memtable_iter){.base.ops = ops, .m = memtable_ref(m), .max_seq = max_seq};
 	*out = &mi->base;
 	return 0;
+}
+
+int memtable_iter_new(struct memtable *m, struct iter **out)
+{
+	return iter_new(m, &memtable_iter_ops, KV_SEQ_MAX, out);
+}
+
+int memtable_iter_at(struct memtable *m, kv_seq max_seq, struct iter **out)
+{
+	return iter_new(m, &visible_ops, max_seq, out);
 }

@@ -128,6 +128,43 @@ START_TEST(test_gets_and_walks_equal_a_sorted_array)
 }
 END_TEST
 
+/* What a snapshot sees of an array: the newest version of each key that is not above it. */
+static size_t visible_of(const struct world *w, kv_seq max, struct entry *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < w->count; i++) {
+		if (w->all[i].seq > max || (n && slice_equal(out[n - 1].key, w->all[i].key)))
+			continue;
+		out[n++] = w->all[i];
+	}
+	return n;
+}
+
+START_TEST(test_a_snapshot_sees_one_version_of_each_key_both_ways)
+{
+	struct test_rng rng = test_rng_seeded("visible");
+	static struct entry seen[KEYS];
+	static struct world w;
+
+	for (unsigned round = 0; round < 30; round++) {
+		world_init(&w);
+		for (unsigned n = 0; n < 300; n++)
+			add_random(&w, &rng, round % 2 ? 3 : KEYS);
+		for (unsigned n = 0; n < 10; n++) {
+			kv_seq max = test_rng_below(&rng, w.seq + 3);
+			size_t count = visible_of(&w, max, seen);
+			struct iter *it;
+
+			ck_assert_int_eq(memtable_iter_at(w.m, max, &it), 0);
+			array_iter_walk(it, seen, count, w.probes, KEYS, 100, &rng);
+			iter_close(it);
+		}
+		memtable_unref(w.m);
+	}
+}
+END_TEST
+
 /* Index of the first entry after (key, seq). */
 static size_t index_after(const struct world *w, const struct entry *at)
 {
@@ -593,6 +630,7 @@ int main(void)
 		test_several_writers_add_at_once_in_any_order_of_numbers,
 		test_range_deletes_equal_a_list_of_them,
 		test_gets_and_walks_equal_a_sorted_array,
+		test_a_snapshot_sees_one_version_of_each_key_both_ways,
 		test_an_iterator_steps_rightly_while_versions_are_added,
 		test_what_was_read_stays_valid_while_a_reference_is_held,
 		test_range_deletes_are_told_apart_from_entries,

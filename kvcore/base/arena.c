@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvcore/base/prefault.h"
+
 #define ARENA_ALIGN	8U
 #define ARENA_BLOCK_MIN 1024U /* what malloc() has at hand for the thread */
 #define ARENA_BLOCK_MAX (256U * 1024)
@@ -43,8 +45,11 @@ static struct arena_block *arena_block_new(struct arena *a, size_t len)
 {
 	struct arena_block *block = malloc(sizeof(*block) + len);
 
-	if (block) /* relaxed: a figure for accounting, it publishes nothing */
-		atomic_fetch_add_explicit(&a->bytes, sizeof(*block) + len, memory_order_relaxed);
+	if (!block)
+		return NULL;
+	prefault(block, sizeof(*block) + len);
+	/* relaxed: a figure for accounting, it publishes nothing */
+	atomic_fetch_add_explicit(&a->bytes, sizeof(*block) + len, memory_order_relaxed);
 	return block;
 }
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvcore/base/prefault.h"
 #include "kvcore/base/varint.h"
 
 #define BUF_CAP_MIN 64U
@@ -40,6 +41,7 @@ int buf_reserve(struct kv_buf *buf, size_t more)
 	data = realloc(buf->data, cap);
 	if (!data)
 		return -ENOMEM;
+	prefault(data + buf->len, cap - buf->len);
 	buf->data = data;
 	buf->cap = cap;
 	return 0;

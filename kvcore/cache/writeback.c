@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "kvcore/base/base.h"
+#include "kvcore/base/prefault.h"
 
 struct writeback {
 	struct os_volume *volume; /* [const] */
@@ -34,6 +35,7 @@ int writeback_new(struct os_volume *volume, struct cache *cache, struct writebac
 		free(w);
 		return -ENOMEM;
 	}
+	prefault(w->run, WRITEBACK_RUN);
 	w->volume = volume;
 	w->cache = cache;
 	if (cache)

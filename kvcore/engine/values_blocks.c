@@ -11,6 +11,7 @@
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
+#include "kvcore/base/prefault.h"
 #include "kvcore/engine/values_internal.h"
 
 /* ---- packing ------------------------------------------------------------------- */
@@ -96,6 +97,7 @@ static int read_direct(const struct reading *r, uint64_t off, uint8_t *out, size
 
 	if (!buf)
 		return -ENOMEM;
+	prefault(buf, whole);
 	err = os_volume_read(r->volume, begin, buf, whole, OS_IO_DIRECT);
 	if (!err)
 		memcpy(out, buf + (off - begin), len);

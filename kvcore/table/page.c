@@ -13,6 +13,9 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/varint.h"
 
+#define PREFETCH_LINE  64U
+#define PREFETCH_CELLS 1024U /* bytes: some ten short cells */
+
 static uint32_t head_at(const struct page *p, uint32_t i)
 {
 	return be32_at(p->heads + (size_t)i * PAGE_HEAD_LEN);
@@ -309,6 +312,14 @@ void page_get_cell(const struct page *p, uint32_t i, struct page_cell *out)
 	KV_ASSERT(c + rest_len <= end);
 	out->rest = kv_slice_of(c, rest_len);
 	out->payload = kv_slice_of(c + rest_len, (size_t)(end - c) - rest_len);
+}
+
+void page_prefetch_cells(const struct page *p, uint32_t i)
+{
+	size_t from = slot_at(p, i), to = min_u64(from + PREFETCH_CELLS, p->cells_end);
+
+	for (; from < to; from += PREFETCH_LINE)
+		__builtin_prefetch(p->data + from);
 }
 
 void page_get_child(const struct page *p, uint32_t i, struct page_ref *out)

@@ -103,6 +103,8 @@ uint32_t page_lower_bound(const struct page *p, struct kv_slice ikey, kv_seq seq
  */
 uint32_t page_find_child(const struct page *p, struct kv_slice ikey, kv_seq seq);
 
+/* Ask the processor for a cell and those behind it, which a scan reads next. */
+void page_prefetch_cells(const struct page *p, uint32_t i);
 void page_get_cell(const struct page *p, uint32_t i, struct page_cell *out);
 void page_get_child(const struct page *p, uint32_t i, struct page_ref *out);
 /* Write the key of a cell to @out, which has room for PAGE_KEY_ROOM; return its length. */

@@ -282,6 +282,7 @@ static int move_seek(struct iter *base, struct kv_slice ikey)
 		if (err)
 			return err;
 	}
+	page_prefetch_cells(&leaf_of(it)->page.view, leaf_of(it)->i);
 	err = settle(it);
 	if (err)
 		return err;

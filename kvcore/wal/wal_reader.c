@@ -21,6 +21,7 @@
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/logmsg.h"
+#include "kvcore/base/prefault.h"
 #include "kvcore/wal/wal_frame.h"
 
 #define WINDOW (1024U * 1024)
@@ -60,6 +61,7 @@ static int load(const struct wal_options *o, struct window *w, uint64_t lsn, uin
 		w->data = aligned_alloc(OS_IO_ALIGN, (size_t)want);
 		if (!w->data)
 			return -ENOMEM;
+		prefault(w->data, (size_t)want);
 		w->cap = want;
 	}
 	err = wal_frame_read(o, from, w->data, want);

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "fusefs/control_dir.h"
+#include "fusefs/direct.h"
 #include "fusefs/handle.h"
 #include "fusefs/keeper.h"
 #include "fusefs/listing.h"
@@ -79,6 +80,7 @@ struct kvfsd {
 	struct trees trees;
 	struct control control;
 	struct keeper keeper;
+	struct direct direct;
 	struct txns txns;
 	struct staged_files staged;
 	struct fuse_session *fuse; /* [const] */

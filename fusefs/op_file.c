@@ -176,6 +176,8 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 		err = kvfs_write(op_fs(req, ino), node, (uint64_t)off, data, sync);
 	if (err)
 		reply_result(req, node, err);
+	else if (!stage && !fi->writepage && (fi->flags & O_DIRECT))
+		direct_answer(&op_daemon(req)->direct, req, ino, off, size);
 	else
 		fuse_reply_write(req, size);
 	kvfs_stage_unref(stage);

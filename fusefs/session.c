@@ -197,7 +197,9 @@ int session_start(struct session *s, struct kvfsd *d, const char *program, const
 	err = device_attach(s->fuse);
 	if (err)
 		goto out;
-	err = start_pool(s);
+	err = direct_start(&d->direct, s->fuse);
+	if (!err)
+		err = start_pool(s);
 	if (err) {
 		log_error(d->log, "cannot start threads: %s", strerror(-err));
 		goto out;
@@ -216,6 +218,7 @@ out:
 		stop_serving(s);
 		(void)!pool_join(&s->pool);
 	}
+	direct_stop(&d->direct);
 	if (mounted)
 		fuse_session_unmount(s->fuse);
 	fuse_session_destroy(s->fuse);
@@ -296,6 +299,7 @@ int session_wait(struct session *s)
 	keeper_stop(&s->d->keeper);
 	txn_stop(&s->d->txns);
 	err = pool_join(&s->pool);
+	direct_stop(&s->d->direct);
 	fuse_session_unmount(s->fuse);
 	fuse_session_destroy(s->fuse);
 	return err;

@@ -44,7 +44,7 @@ static int find_path(struct kvfs *fs, struct find *f)
 	if (err)
 		return err;
 	err = walk_run(txn, &w);
-	kv_txn_abort(txn);
+	retry_end_read(fs, txn);
 	return err < 0 ? err : err ? 0 : -ESTALE;
 }
 

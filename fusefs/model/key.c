@@ -231,6 +231,7 @@ static int key_put_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 
 	a->op.fs = fs;
 	a->op.txn = txn;
+	a->op.reader = fs->live ? txn : NULL; /* nobody else reads a draft meanwhile */
 	return key_put(&a->op, a->key, a->value);
 }
 
@@ -240,6 +241,7 @@ static int key_delete_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 
 	a->op.fs = fs;
 	a->op.txn = txn;
+	a->op.reader = fs->live ? txn : NULL; /* nobody else reads a draft meanwhile */
 	return key_delete(&a->op, a->key);
 }
 

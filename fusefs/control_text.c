@@ -40,7 +40,7 @@ static int print_list(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 			err = buf_append_escaped(out,
 						 kv_slice_of(list[i].name, strlen(list[i].name)));
 		if (!err)
-			err = buf_append_byte(out, '\n');
+			err = buf_printf(out, "\t%llu\n", (unsigned long long)list[i].held_bytes);
 	}
 	free(list);
 	return err;

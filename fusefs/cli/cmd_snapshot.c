@@ -99,14 +99,15 @@ static void format_age(char out[24], int64_t s)
 static void print_one(const struct control_snapshot *s, time_t now, const struct text_names *names)
 {
 	time_t at = (time_t)(s->created_ns / NS_PER_S);
-	char when[32] = "?", age[24];
+	char when[32] = "?", age[24], held[16];
 	struct tm tm;
 
 	if (names->end != '\0') {
 		if (localtime_r(&at, &tm))
 			(void)strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
 		format_age(age, now - at);
-		printf("%s  %5s  ", when, age);
+		text_size(held, s->held_bytes);
+		printf("%s  %5s  %9s  ", when, age, held);
 	}
 	text_write(stdout, kv_slice_of(s->name, strlen(s->name)), names->style);
 	putchar(names->end);

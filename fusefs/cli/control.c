@@ -85,7 +85,8 @@ const char *control_message(int err)
 
 /* ---- the list ---- */
 
-static int add(struct control_snapshot **list, size_t *count, int64_t created_ns, const char *name)
+static int add(struct control_snapshot **list, size_t *count, int64_t created_ns, uint64_t held,
+	       const char *name)
 {
 	struct control_snapshot *more = realloc(*list, (*count + 1) * sizeof(*more));
 
@@ -93,6 +94,7 @@ static int add(struct control_snapshot **list, size_t *count, int64_t created_ns
 		return -ENOMEM;
 	*list = more;
 	more[*count].created_ns = created_ns;
+	more[*count].held_bytes = held;
 	more[*count].name = strdup(name);
 	if (!more[*count].name)
 		return -ENOMEM;
@@ -123,20 +125,26 @@ static void unescape(char *s)
 
 static int parse(char *line, struct control_snapshot **list, size_t *count)
 {
-	char *seq, *name, *end;
+	char *seq, *name, *held, *end;
+	unsigned long long bytes;
 	long long created;
 
 	line[strcspn(line, "\n")] = '\0';
 	seq = strchr(line, '\t');
 	name = seq ? strchr(seq + 1, '\t') : NULL;
-	if (!name)
+	held = name ? strchr(name + 1, '\t') : NULL;
+	if (!held)
 		return -EBADMSG;
 	errno = 0;
 	created = strtoll(line, &end, 10);
 	if (errno || end != seq)
 		return -EBADMSG;
+	bytes = strtoull(held + 1, &end, 10);
+	if (errno || end == held + 1)
+		return -EBADMSG;
+	*held = '\0';
 	unescape(name + 1);
-	return add(list, count, created, name + 1);
+	return add(list, count, created, bytes, name + 1);
 }
 
 static int read_mounted(const struct target *t, struct control_snapshot **list, size_t *count)
@@ -170,7 +178,7 @@ static int read_volume(const struct target *t, struct control_snapshot **list, s
 	int err = kv_snapshot_list(kvfs_db(t->fs), &info, &n);
 
 	for (size_t i = 0; !err && i < n; i++)
-		err = add(list, count, info[i].created_ns, info[i].name);
+		err = add(list, count, info[i].created_ns, info[i].held_bytes, info[i].name);
 	free(info);
 	return err;
 }

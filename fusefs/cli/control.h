@@ -19,8 +19,9 @@ const char *control_message(int err);
 char *control_below(const struct target *t) KV_MUST_CHECK;
 
 struct control_snapshot {
-	int64_t created_ns; /* since 1970 */
-	char *name;	    /* as bytes */
+	int64_t created_ns;  /* since 1970 */
+	uint64_t held_bytes; /* as struct kv_snapshot_info */
+	char *name;	     /* as bytes */
 };
 /*
  * The snapshots of a target, mounted or not, oldest first.

@@ -20,7 +20,7 @@ name=$(kvfs snapshot create "$dir") || fail "create without a name"
 [ -d "$snaps/$name" ] || fail "the printed name is '$name'"
 kvfs snapshot create "$dir" $'odd \xff\n' || fail "create with strange bytes"
 [ "$(kvfs snapshot list -0 "$dir" | tr '\0' '|')" = "one|two|$name|"$'odd \xff\n|' ] || fail "list -0"
-kvfs snapshot list -b "$dir" | grep -qE '^20..-..-.. ..:..:.. +[0-9]+[smhd]  one$' || fail "list: $(kvfs snapshot list "$dir")"
+kvfs snapshot list -b "$dir" | grep -qE '^20..-..-.. ..:..:.. +[0-9]+[smhd]  +[0-9.]+ [KMG]?i?B  one$' || fail "list: $(kvfs snapshot list "$dir")"
 kvfs snapshot list -b "$dir" | grep -qF 'odd\x20\xff\x0a' ||
 	kvfs snapshot list -b "$dir" | grep -qF 'odd \xff\x0a' || fail "list -b"
 refused_with 1 "already" kvfs snapshot create "$dir" one

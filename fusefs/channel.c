@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The requests of the kvfs command that come by ioctl on .kvfs/channel: diff, hash, send, txn.
+ * The requests of the kvfs command that come by ioctl on .kvfs/channel: clone, diff, hash, send,
+ * txn.
  *
  * A conversation is made by its first piece. It has a lock of its own, because an
  * answer may take long to find; whoever looks for a conversation holds a count of it
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fusefs/clone.h"
 #include "fusefs/model/channel_format.h"
 #include "fusefs/reply.h"
 #include "kvcore/base/base.h"
@@ -164,6 +166,9 @@ static int run_hash(struct kvfsd *d, struct channel *ch, const char *const *word
 
 /* ---- requests ---- */
 
+/* Besides results of libkvfs: somebody else replies. */
+#define CHANNEL_LATER 1
+
 static const struct {
 	const char *name;
 	unsigned words; /* its own among them */
@@ -181,6 +186,13 @@ static bool is_trusted(uid_t uid)
 	return uid == 0 || uid == geteuid();
 }
 
+static int run_clone(struct kvfsd *d, fuse_req_t req, struct channel *ch, const char *const *words)
+{
+	int err = is_trusted(ch->uid) ? clone_begin(d, req, words[1], words[2], words[3]) : -EPERM;
+
+	return err ? err : CHANNEL_LATER;
+}
+
 static int run_words(struct kvfsd *d, struct channel *ch, const char *const *words, unsigned count)
 {
 	for (size_t i = 0; i < KV_ARRAY_COUNT(requests); i++) {
@@ -193,7 +205,7 @@ static int run_words(struct kvfsd *d, struct channel *ch, const char *const *wor
 	return -EOPNOTSUPP;
 }
 
-static int run(struct kvfsd *d, struct channel *ch)
+static int run(struct kvfsd *d, fuse_req_t req, struct channel *ch)
 {
 	const char *words[CHANNEL_WORDS] = {""}, *at = (const char *)ch->in.data;
 	const char *end = at + ch->in.len;
@@ -207,6 +219,8 @@ static int run(struct kvfsd *d, struct channel *ch)
 			return -EINVAL;
 		words[count++] = at;
 	}
+	if (!strcmp(words[0], "clone"))
+		return count == 4 ? run_clone(d, req, ch, words) : -EINVAL;
 	return run_words(d, ch, words, count);
 }
 
@@ -239,18 +253,25 @@ static int get(struct channel *ch, struct kvfs_channel *piece)
 	return 0;
 }
 
-static int work(struct kvfsd *d, struct channel *ch, struct kvfs_channel *piece)
+static int work(struct kvfsd *d, fuse_req_t req, struct channel *ch, struct kvfs_channel *piece)
 {
 	switch (piece->op) {
 	case KVFS_CHANNEL_PUT:
 		return put(ch, piece);
 	case KVFS_CHANNEL_RUN:
-		return run(d, ch);
+		return run(d, req, ch);
 	case KVFS_CHANNEL_GET:
 		return get(ch, piece);
 	default:
 		return -EINVAL;
 	}
+}
+
+void channel_reply(fuse_req_t req, int status)
+{
+	struct kvfs_channel piece = {.op = KVFS_CHANNEL_RUN, .status = status};
+
+	fuse_reply_ioctl(req, 0, &piece, offsetof(struct kvfs_channel, data));
 }
 
 void channel_request(fuse_req_t req, fuse_ino_t ino, const void *in, size_t len)
@@ -288,9 +309,11 @@ void channel_request(fuse_req_t req, fuse_ino_t ino, const void *in, size_t len)
 		}
 		pthread_mutex_lock(&ch->mu);
 		ch->uid = uid;
-		piece.status = work(d, ch, &piece);
+		piece.status = work(d, req, ch, &piece);
 		pthread_mutex_unlock(&ch->mu);
 		release(&d->control, ch);
+		if (piece.status == CHANNEL_LATER)
+			return;
 	}
 	fuse_reply_ioctl(req, 0, &piece,
 			 piece.op == KVFS_CHANNEL_GET

@@ -13,6 +13,8 @@
 
 /* An ioctl KVFS_IOC_CHANNEL on the node @ino. Replies. */
 void channel_request(fuse_req_t req, fuse_ino_t ino, const void *in, size_t len);
+/* A request that was answered later than it came; its answer has no bytes. */
+void channel_reply(fuse_req_t req, int status);
 /* The node is gone: release what its conversation holds. */
 void channel_end(struct control *c, fuse_ino_t ino);
 void channel_end_all(struct control *c);

@@ -40,6 +40,9 @@ struct txn_job {
 	bool is_ioctl;
 	struct txns *all;
 	struct kv_buf conflicts;
+	/* Of txn_defer(); the others are NULL. */
+	void (*work)(struct kvfsd *d, void *ctx, bool stopped);
+	void *ctx;
 };
 
 /* ---- the list ---- */
@@ -319,21 +322,56 @@ static void collect_writes(struct kvfsd *d)
 	(void)close(fd);
 }
 
-static void run_job(struct txns *all, struct txn_job *job)
+static void commit(struct txns *all, struct txn_job *job)
 {
 	struct kvfs_draft_hooks hooks = {
 		.conflict = on_conflict, .stale = on_stale, .done = on_done, .ctx = job};
 	struct kvfs *draft = job->txn->tree->fs;
 	int err;
 
-	collect_writes(all->d);
 	err = kvfs_draft_commit(draft, &hooks);
 	if (err && err != -KV_E_CONFLICT && err != -KV_E_READONLY)
 		log_error(all->d->log, "a transaction was not committed: %s", kv_strerror(err));
 	if (job->txn)
 		drop(all->d, job->txn);
 	kv_buf_free(&job->conflicts);
+}
+
+static void run_job(struct txns *all, struct txn_job *job)
+{
+	collect_writes(all->d);
+	if (job->work)
+		job->work(all->d, job->ctx, false);
+	else
+		commit(all, job);
 	free(job);
+}
+
+static void enqueue_locked(struct txns *all, struct txn_job *job)
+{
+	*all->last_job = job;
+	all->last_job = &job->next;
+	(void)pthread_cond_signal(&all->wake);
+}
+
+int txn_defer(struct kvfsd *d, void (*work)(struct kvfsd *d, void *ctx, bool stopped), void *ctx)
+{
+	struct txns *all = &d->txns;
+	struct txn_job *job = calloc(1, sizeof(*job));
+	int err = -EBUSY;
+
+	if (!job)
+		return -ENOMEM;
+	*job = (struct txn_job){.all = all, .work = work, .ctx = ctx};
+	pthread_mutex_lock(&all->mu);
+	if (all->running && !all->stop) {
+		enqueue_locked(all, job);
+		err = 0;
+	}
+	pthread_mutex_unlock(&all->mu);
+	if (err)
+		free(job);
+	return err;
 }
 
 void txn_commit(struct fuse_req *req, const char *name, uint64_t ino, bool is_ioctl)
@@ -357,9 +395,7 @@ void txn_commit(struct fuse_req *req, const char *name, uint64_t ino, bool is_io
 	if (!err) {
 		t->busy = true;
 		*job = (struct txn_job){.req = req, .txn = t, .is_ioctl = is_ioctl, .all = all};
-		*all->last_job = job;
-		all->last_job = &job->next;
-		(void)pthread_cond_signal(&all->wake);
+		enqueue_locked(all, job);
 	}
 	pthread_mutex_unlock(&all->mu);
 	if (err) {
@@ -465,7 +501,10 @@ void txn_stop(struct txns *all)
 	all->running = false;
 	while ((job = all->first_job)) {
 		all->first_job = job->next;
-		fuse_reply_err(job->req, EIO);
+		if (job->work)
+			job->work(all->d, job->ctx, true);
+		else
+			fuse_reply_err(job->req, EIO);
 		free(job);
 	}
 }

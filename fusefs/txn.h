@@ -2,7 +2,8 @@
 /*
  * Transactions of the shell: which there are, whose they are, and a thread that commits them. It is
  * a thread of its own because a commit tells the kernel to forget names, which waits for
- * requests that are under way, and these need the threads that serve.
+ * requests that are under way, and these need the threads that serve. So does what
+ * else changes the tree by itself.
  *
  * Thread safety: all functions from any thread, but txn_start() and txn_stop().
  */
@@ -69,6 +70,13 @@ void txn_commit(struct fuse_req *req, const char *name, uint64_t ino, bool is_io
 int txn_use(struct kvfsd *d, const char *name, uid_t uid, struct tree **tree) KV_MUST_CHECK;
 /* Has @uid begun one that is open? */
 bool txn_is_owner(struct kvfsd *d, uid_t uid);
+/*
+ * Have @work called by the thread that commits, for what tells the kernel to forget something, too.
+ * @stopped: it is not to be done, since no request is served any more; @work releases @ctx.
+ * Return: 0, -ENOMEM, -EBUSY (the thread does not run); then @work is not called.
+ */
+int txn_defer(struct kvfsd *d, void (*work)(struct kvfsd *d, void *ctx, bool stopped), void *ctx)
+	KV_MUST_CHECK;
 
 /* Call @emit for each name. */
 int txn_each(struct kvfsd *d, int (*emit)(void *ctx, const char *name), void *ctx) KV_MUST_CHECK;

@@ -29,6 +29,7 @@ CMD_DECLARE(put);
 CMD_DECLARE(rm);
 CMD_DECLARE(scan);
 CMD_DECLARE(snapshot);
+CMD_DECLARE(clone);
 CMD_DECLARE(diff);
 CMD_DECLARE(send);
 CMD_DECLARE(receive);

@@ -27,6 +27,7 @@ static const struct cmd commands[] = {
 	{"rm", "remove keys", cmd_rm, cmd_rm_help},
 	{"scan", "list keys, and values, in order", cmd_scan, cmd_scan_help},
 	{"snapshot", "take, list, drop, restore snapshots", cmd_snapshot, cmd_snapshot_help},
+	{"clone", "a writable copy of a directory that shares contents", cmd_clone, cmd_clone_help},
 	{"diff", "what changed since a snapshot", cmd_diff, cmd_diff_help},
 	{"send", "a snapshot as a stream", cmd_send, cmd_send_help},
 	{"receive", "make a snapshot from a stream", cmd_receive, cmd_receive_help},

@@ -60,7 +60,7 @@ static int attr_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 		r->flags = (uint8_t)((r->flags & ~(unsigned)MODEL_FLAGS_USER) |
 				     a->values->flags * MODEL_FLAG_IMMUTABLE);
 	if (a->mask & KVFS_SET_SIZE) {
-		err = content_set_size(txn, r, a->values->size, &a->content);
+		err = content_set_size(fs, txn, r, a->values->size, &a->content);
 		if (err)
 			return err;
 	}

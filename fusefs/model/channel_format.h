@@ -17,6 +17,7 @@
  * request itself says is in @status (0 or a negative code of libkvfs); the ioctl fails only if it
  * could not be asked at all.
  *
+ *   "clone" SNAPSHOT FROM TO kvfs_clone(), an empty SNAPSHOT is now; the answer is empty
  *   "diff" OLD NEW BELOW     kvfs_diff(), an empty NEW is now; the answer is changes: kind (one
  *                            byte), length of path and of from (le32), path, from
  *   "send" FROM NAME TOKEN   kvfs_send_open(), empty FROM and TOKEN are none; the answer is the

@@ -146,8 +146,9 @@ static int check_next_id(struct check *c)
 static int check_passes(struct check *c)
 {
 	int (*const passes[])(struct check *) = {
-		check_root, check_next_id, check_inodes,   check_names,	     check_orphans,
-		check_ids,  check_dirs,	   check_contents, check_file_fixes, check_dir_counts,
+		check_root,    check_next_id,	 check_inodes,	   check_names,
+		check_orphans, check_ids,	 check_dirs,	   check_contents,
+		check_xattrs,  check_file_fixes, check_dir_counts,
 	};
 	int err = 0;
 

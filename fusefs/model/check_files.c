@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Files: ids, link counts, contents and attributes. Chunks are compared with
- * the table of files in one merge, both being in order of ids. A finding about
+ * Files: ids, link counts and attributes. A finding about
  * a file at its name is marked in the table, and a last scan over the names
  * mends the marked ones, so the table needs no keys.
  */
@@ -28,6 +27,8 @@ int check_file_add(struct check *c, const struct inode *r, enum check_where wher
 		.id = r->id,
 		.size = r->size,
 		.chunks = r->chunks,
+		.content = inode_content(r),
+		.sharing = r->sharing,
 		.nlink = r->nlink,
 		.where = (uint8_t)where,
 		.flags = r->flags,
@@ -188,16 +189,10 @@ static int check_linked_count(struct check *c, const struct check_file *f)
 	return err;
 }
 
-/* An orphan whose id is its own takes contents and attributes along. */
+/* An orphan whose id is its own takes its attributes along; its contents go in check_contents.c. */
 static int check_drop_orphan(struct check *c, const struct check_file *f)
 {
-	int err = 0;
-
-	if (f->flags & MODEL_FLAG_CHUNKS)
-		err = check_fix_delete_id(c, MODEL_DATA, f->id);
-	if (!err && (f->flags & MODEL_FLAG_XATTRS))
-		err = check_fix_delete_id(c, MODEL_XATTRS, f->id);
-	return err;
+	return f->flags & MODEL_FLAG_XATTRS ? check_fix_delete_id(c, MODEL_XATTRS, f->id) : 0;
 }
 
 /* Ids that will be given out again. */
@@ -205,6 +200,8 @@ static int check_next(struct check *c)
 {
 	uint64_t max = c->file_count ? c->files[c->file_count - 1].id : 0;
 
+	for (size_t i = 0; i < c->file_count; i++)
+		max = max_u64(max, c->files[i].content);
 	c->max_id = max_u64(c->max_id, max_u64(max, MODEL_ID_FIRST - 1));
 	if (max < max_u64(c->next_id, 1) && c->next_id >= MODEL_ID_FIRST)
 		return 0;
@@ -238,157 +235,7 @@ int check_ids(struct check *c)
 	return err;
 }
 
-/* ---- contents and attributes ---- */
-
-struct check_run {
-	struct check *c;
-	size_t next;	/* file not yet passed */
-	uint64_t id;	/* of the chunks being read */
-	uint64_t chunk; /* the last one */
-	uint64_t count; /* of chunks of the file */
-	struct check_file *file;
-	bool begun, any;
-};
-
-/* All chunks of a file were seen. */
-static int check_end_file(struct check_run *run)
-{
-	struct check_file *f = run->file;
-
-	run->c->result->chunks += run->count;
-	if (!f || f->chunks == run->count || f->where == CHECK_ORPHANED)
-		return 0;
-	f->chunks = run->count;
-	f->fix_chunks = true;
-	return check_report(run->c, KVFS_PROBLEM_BLOCK_COUNT, true,
-			    "id %" PRIu64 ": found %" PRIu64 " chunks", f->id, run->count);
-}
-
-/* Files between the last chunk's and @id have none. */
-static int check_skip_files(struct check_run *run, uint64_t id, bool end)
-{
-	struct check *c = run->c;
-	int err = 0;
-
-	while (!err && run->next < c->file_count && (end || c->files[run->next].id < id)) {
-		struct check_file *f = &c->files[run->next++];
-
-		if (f == run->file || f->twice || !f->chunks || f->where == CHECK_ORPHANED ||
-		    (run->file && f->id == run->file->id))
-			continue;
-		f->chunks = 0;
-		f->fix_chunks = true;
-		err = check_report(c, KVFS_PROBLEM_BLOCK_COUNT, true,
-				   "id %" PRIu64 ": found 0 chunks", f->id);
-	}
-	return err;
-}
-
-static int check_begin_file(struct check_run *run, uint64_t id)
-{
-	struct check *c = run->c;
-	int err;
-
-	err = check_end_file(run);
-	if (!err)
-		err = check_skip_files(run, id, false);
-	if (err)
-		return err;
-	run->id = id;
-	run->count = 0;
-	run->any = false;
-	run->file = check_file_search(c, id, c->file_count);
-	if (run->file && (run->file->dir || !(run->file->flags & MODEL_FLAG_CHUNKS)))
-		run->file = NULL;
-	if (run->file)
-		return 0;
-	err = check_report(c, KVFS_PROBLEM_CHUNK_NO_FILE, true, "id %" PRIu64, id);
-	return err ? err : check_fix_delete_id(c, MODEL_DATA, id);
-}
-
-/*
- * How many bytes at the end of a base or patch lie beyond the end of the file; SIZE_MAX: all of
- * it, or it cannot be decoded.
- */
-static size_t check_part_excess(struct check_run *run, uint64_t chunk, uint32_t stamp,
-				struct kv_slice value)
-{
-	uint64_t begin = chunk * MODEL_CHUNK;
-	struct kv_slice bytes;
-	uint32_t off;
-
-	if (chunk_part_decode(value, stamp, &off, &bytes) || begin >= run->file->size)
-		return SIZE_MAX;
-	if (off + bytes.len <= run->file->size - begin)
-		return 0;
-	if (off >= run->file->size - begin)
-		return SIZE_MAX;
-	return (size_t)(off + bytes.len - (run->file->size - begin));
-}
-
-static int check_part(struct check_run *run, struct kv_slice key, struct kv_slice value)
-{
-	struct check *c = run->c;
-	uint64_t id, chunk;
-	uint32_t stamp;
-	size_t excess;
-	int err = 0;
-
-	if (chunk_key_decode(key, &id, &chunk, &stamp)) {
-		err = check_report(c, KVFS_PROBLEM_CHUNK_RANGE, true, "malformed key");
-		return err ? err : check_fix_delete(c, MODEL_DATA, key);
-	}
-	if (!run->begun || id != run->id) {
-		run->begun = true;
-		err = check_begin_file(run, id);
-		if (err)
-			return err;
-	}
-	if (!run->file)
-		return 0;
-	excess = check_part_excess(run, chunk, stamp, value);
-	if (excess) {
-		err = check_report(c, KVFS_PROBLEM_CHUNK_RANGE, true,
-				   "id %" PRIu64 " chunk %" PRIu64 " stamp %u", id, chunk, stamp);
-		if (!err && excess < value.len)
-			err = check_fix_value(c, MODEL_DATA, key,
-					      kv_slice_of(value.data, value.len - excess));
-		else if (!err)
-			return check_fix_delete(c, MODEL_DATA, key);
-	}
-	if (!run->any || run->chunk != chunk)
-		run->count++;
-	run->any = true;
-	run->chunk = chunk;
-	return err;
-}
-
-static int check_data(struct check *c)
-{
-	struct check_run run = {.c = c};
-	struct kv_slice value;
-	struct kv_iter *it;
-	int err;
-
-	err = kv_iter_open(c->txn, MODEL_DATA, NULL, &it);
-	if (err)
-		return err;
-	err = kv_iter_first(it);
-	while (!err) {
-		err = kv_iter_value(it, &value);
-		if (!err)
-			err = check_part(&run, kv_iter_key(it), value);
-		if (!err)
-			err = check_step(c);
-		if (!err)
-			err = kv_iter_next(it);
-	}
-	kv_iter_close(it);
-	if (err != -KV_E_NOTFOUND)
-		return err;
-	err = check_end_file(&run);
-	return err ? err : check_skip_files(&run, 0, true);
-}
+/* ---- attributes ---- */
 
 static int check_xattr(struct check *c, struct kv_slice key, struct kv_slice value)
 {
@@ -407,11 +254,9 @@ static int check_xattr(struct check *c, struct kv_slice key, struct kv_slice val
 	return err ? err : check_fix_delete(c, MODEL_XATTRS, key);
 }
 
-int check_contents(struct check *c)
+int check_xattrs(struct check *c)
 {
-	int err = check_data(c);
-
-	return err ? err : check_scan(c, MODEL_XATTRS, check_xattr);
+	return check_scan(c, MODEL_XATTRS, check_xattr);
 }
 
 /* ---- mending marked files ---- */
@@ -498,6 +343,7 @@ static int check_mend(struct check *c, unsigned keyspace, struct kv_slice key,
 	    (f->flags & MODEL_FLAG_CHUNKS)) {
 		rec.r.chunks = f->chunks;
 		rec.r.size = f->size;
+		inode_set_content(&rec.r, f->content, f->sharing);
 	}
 	if (!err && twice && keyspace == MODEL_NAMES && !check_keeps_id(f, &rec.r))
 		err = check_mend_twice(c, &at, &rec.r);

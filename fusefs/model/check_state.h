@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * State of kvfs_check(), shared by check.c (the order of passes), check_names.c
- * (directories and names), check_files.c (contents and ids) and check_repair.c
- * (what will be written). Thread safety: one thread.
+ * (directories and names), check_files.c (ids and attributes), check_contents.c and
+ * check_repair.c (what will be written). Thread safety: one thread.
  */
 #ifndef KVFS_CHECK_STATE_H
 #define KVFS_CHECK_STATE_H
@@ -35,13 +35,15 @@ enum check_where { CHECK_NAMED, CHECK_LINKED, CHECK_ORPHANED };
 /* What is kept of each file that may have contents or attributes of its own. */
 struct check_file {
 	uint64_t id, size, chunks;
+	uint64_t content; /* what the chunks' keys begin with */
 	uint32_t nlink, names;
-	uint8_t where; /* enum check_where */
-	uint8_t flags; /* MODEL_FLAG_* */
+	uint8_t where;	 /* enum check_where */
+	uint8_t flags;	 /* MODEL_FLAG_* */
+	uint8_t sharing; /* MODEL_CONTENT_* */
 	bool dir;
 	bool twice;	 /* another one has the same id */
 	bool kept;	 /* the record that keeps the id was found */
-	bool fix_chunks; /* chunks holds what there are */
+	bool fix_chunks; /* chunks and sharing hold what there is */
 };
 
 struct check {
@@ -98,9 +100,12 @@ struct check_file *check_file_linked(struct check *c, uint64_t id);
 int check_inodes(struct check *c) KV_MUST_CHECK;
 int check_orphans(struct check *c) KV_MUST_CHECK;
 int check_ids(struct check *c) KV_MUST_CHECK;
-int check_contents(struct check *c) KV_MUST_CHECK;
+int check_xattrs(struct check *c) KV_MUST_CHECK;
 /* Problems of files whose keys are found by another scan. */
 int check_file_fixes(struct check *c) KV_MUST_CHECK;
+
+/* check_contents.c */
+int check_contents(struct check *c) KV_MUST_CHECK;
 
 /* check_repair.c: changes are kept in any case, so that later passes see the same, and written if
  * repair is wanted. */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "fusefs/model/place.h"
+#include "fusefs/model/share.h"
 #include "kvcore/base/buf.h"
 
 #define CHUNK_GAP_MAX	 4096U /* zeros that a new base may begin with */
@@ -248,20 +249,20 @@ static int chunk_write_one(struct kv_txn *txn, struct inode *r, uint64_t chunk, 
 	int err;
 
 	if (stored) {
-		err = chunk_tail_get(txn, r->id, chunk, &tail);
+		err = chunk_tail_get(txn, inode_content(r), chunk, &tail);
 		if (err)
 			return err;
 	}
 	if (!tail.exists)
 		r->chunks++;
 	if (!off && data.len >= stored)
-		return chunk_put_base(txn, r->id, chunk, &tail, data);
+		return chunk_put_base(txn, inode_content(r), chunk, &tail, data);
 	if (!tail.exists && off <= CHUNK_GAP_MAX)
-		return chunk_fold(txn, r->id, chunk, &tail, 0, off, data);
+		return chunk_fold(txn, inode_content(r), chunk, &tail, 0, off, data);
 	if (data.len < MODEL_PATCH_MAX && tail.stamp < MODEL_PATCHES_MAX &&
 	    tail.sum + data.len <= MODEL_PATCH_SUM_MAX)
-		return chunk_put_patch(txn, r->id, chunk, &tail, off, data);
-	return chunk_fold(txn, r->id, chunk, &tail, tail.exists ? stored : 0, off, data);
+		return chunk_put_patch(txn, inode_content(r), chunk, &tail, off, data);
+	return chunk_fold(txn, inode_content(r), chunk, &tail, tail.exists ? stored : 0, off, data);
 }
 
 int chunk_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_slice data)
@@ -320,7 +321,7 @@ int chunk_lacking(struct kv_txn *txn, const struct inode *r, uint64_t from, uint
 	if (r->chunks == span)
 		there = first < span ? min_u64(end, span) - first : 0;
 	else if (r->chunks)
-		err = chunk_count(txn, r->id, first, min_u64(end, span), &there);
+		err = chunk_count(txn, inode_content(r), first, min_u64(end, span), &there);
 	if (!err)
 		*out = end - first - there;
 	return err;
@@ -376,13 +377,13 @@ static int chunk_drop(struct kv_txn *txn, struct inode *r, uint64_t from, uint64
 	if (r->chunks == span) {
 		inside = to - from; /* no holes */
 	} else if (to - from <= span / 2) {
-		err = chunk_count(txn, r->id, from, to, &inside);
+		err = chunk_count(txn, inode_content(r), from, to, &inside);
 		if (err)
 			return err;
 	} else {
-		err = chunk_count(txn, r->id, 0, from, &before);
+		err = chunk_count(txn, inode_content(r), 0, from, &before);
 		if (!err)
-			err = chunk_count(txn, r->id, to, span, &after);
+			err = chunk_count(txn, inode_content(r), to, span, &after);
 		if (err)
 			return err;
 		if (before + after > r->chunks)
@@ -392,7 +393,7 @@ static int chunk_drop(struct kv_txn *txn, struct inode *r, uint64_t from, uint64
 	if (inside > r->chunks)
 		return -KV_E_CORRUPT;
 	r->chunks -= inside;
-	return chunk_delete(txn, r->id, from, to, inside);
+	return chunk_delete(txn, inode_content(r), from, to, inside);
 }
 
 /* Bytes of one chunk from @from to @to become zeros, if it exists. */
@@ -404,7 +405,7 @@ static int chunk_zero_part(struct kv_txn *txn, struct inode *r, uint64_t chunk, 
 	struct chunk_tail tail;
 	int err;
 
-	err = chunk_tail_get(txn, r->id, chunk, &tail);
+	err = chunk_tail_get(txn, inode_content(r), chunk, &tail);
 	if (err || !tail.exists)
 		return err;
 	return chunk_write_one(txn, r, chunk, from, data);
@@ -420,10 +421,10 @@ int chunk_truncate(struct kv_txn *txn, struct inode *r, uint64_t size)
 	err = chunk_drop(txn, r, chunk_span(size), chunk_span(r->size));
 	if (err || !keep)
 		return err;
-	err = chunk_tail_get(txn, r->id, chunk, &tail);
+	err = chunk_tail_get(txn, inode_content(r), chunk, &tail);
 	if (err || !tail.exists)
 		return err;
-	return chunk_fold(txn, r->id, chunk, &tail, keep, 0, kv_slice_of(NULL, 0));
+	return chunk_fold(txn, inode_content(r), chunk, &tail, keep, 0, kv_slice_of(NULL, 0));
 }
 
 int chunk_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to)
@@ -449,7 +450,59 @@ int chunk_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to)
 
 int chunk_remove_all(struct kv_txn *txn, const struct inode *r)
 {
-	return chunk_delete(txn, r->id, 0, chunk_span(KVFS_FILE_MAX) + 1, r->chunks);
+	bool last;
+	int err = share_drop(txn, r, &last);
+
+	if (err || !last)
+		return err;
+	return chunk_delete(txn, inode_content(r), 0, chunk_span(KVFS_FILE_MAX) + 1, r->chunks);
+}
+
+/* The part under the iterator goes to another content. */
+static int chunk_copy_key(struct kv_iter *it, struct kv_txn *to, uint64_t to_id, uint64_t *chunk)
+{
+	struct kv_slice value;
+	struct model_key key;
+	uint32_t stamp;
+	uint64_t id;
+	int err;
+
+	err = chunk_key_decode(kv_iter_key(it), &id, chunk, &stamp);
+	if (!err)
+		err = kv_iter_value(it, &value);
+	if (err)
+		return err;
+	chunk_key(to_id, *chunk, stamp, &key);
+	return kv_txn_put(to, MODEL_DATA, model_key_slice(&key), value);
+}
+
+int chunk_copy(struct kv_txn *from, uint64_t from_id, struct kv_txn *to, uint64_t to_id,
+	       uint64_t span, uint64_t *count)
+{
+	uint64_t found = 0, last = UINT64_MAX, chunk;
+	struct kv_iter *it;
+	int err;
+
+	*count = 0;
+	if (!span)
+		return 0;
+	err = chunk_iter_open(from, from_id, 0, span, &it);
+	if (err)
+		return err;
+	err = kv_iter_first(it);
+	while (!err) {
+		err = chunk_copy_key(it, to, to_id, &chunk);
+		if (err)
+			break;
+		found += chunk != last;
+		last = chunk;
+		err = kv_iter_next(it);
+	}
+	kv_iter_close(it);
+	if (err != -KV_E_NOTFOUND)
+		return err;
+	*count = found;
+	return 0;
 }
 
 static bool chunk_block_is_zero(const uint8_t *block)
@@ -524,7 +577,7 @@ int chunk_seek(struct kv_txn *txn, const struct inode *r, struct chunk_seek *s)
 		if (!bytes)
 			return -ENOMEM;
 	}
-	err = chunk_iter_open(txn, r->id, s->off / MODEL_CHUNK, span, &it);
+	err = chunk_iter_open(txn, inode_content(r), s->off / MODEL_CHUNK, span, &it);
 	if (!err)
 		err = kv_iter_first(it);
 	for (unsigned i = 0; i < CHUNK_SEEK_MAX && !err && !s->found; i++)

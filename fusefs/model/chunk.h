@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * File contents in chunks of MODEL_CHUNK bytes, keyed by file id. A chunk is a
+ * File contents in chunks of MODEL_CHUNK bytes, keyed by content id. A chunk is a
  * base (its bytes from the start; what is missing at the end is zeros) and
  * patches over it in the order of their stamps; one that is absent is a hole.
  * No byte beyond the file's size is stored, so a file that grows shows zeros.
  *
  * Thread safety: each call works in a transaction that holds the lock of the
  * file's record, or only reads. Functions that take a struct inode keep its
- * count of chunks, and expect its size to be that from before the change.
+ * count of chunks, and expect its size to be that from before the change. Those that
+ * change chunks expect contents that nobody else has (share_own()).
  */
 #ifndef KVFS_CHUNK_H
 #define KVFS_CHUNK_H
@@ -31,7 +32,12 @@ int chunk_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_sli
 int chunk_truncate(struct kv_txn *txn, struct inode *r, uint64_t size) KV_MUST_CHECK;
 /* Bytes from @from to @to (at most the size) become zeros, whole chunks holes. */
 int chunk_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to) KV_MUST_CHECK;
+/* The record gives up its chunks: if nobody else has them they are deleted. */
 int chunk_remove_all(struct kv_txn *txn, const struct inode *r) KV_MUST_CHECK;
+/* Put the first @span chunks of a content, as @from has them, under another id that has none.
+ * @count: how many there are. */
+int chunk_copy(struct kv_txn *from, uint64_t from_id, struct kv_txn *to, uint64_t to_id,
+	       uint64_t span, uint64_t *count) KV_MUST_CHECK;
 /* How many of the chunks with bytes of [@from, @to) are not there; @to may lie beyond the size. */
 int chunk_lacking(struct kv_txn *txn, const struct inode *r, uint64_t from, uint64_t to,
 		  uint64_t *out) KV_MUST_CHECK;

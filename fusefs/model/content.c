@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "fusefs/model/chunk.h"
+#include "fusefs/model/share.h"
 #include "kvcore/base/buf.h"
 
 /* Zeros between old contents and new that are worth storing; beyond, a hole is left. */
@@ -30,7 +31,7 @@ int content_read(struct kv_txn *txn, const struct inode *r, uint64_t off, size_t
 		return buf_assign(out, kv_slice_of(len ? r->contents.data + off : NULL, len));
 	buf_clear(out);
 	err = buf_append_zeros(out, len);
-	return err ? err : chunk_read(txn, r->id, off, len, out->data);
+	return err ? err : chunk_read(txn, inode_content(r), off, len, out->data);
 }
 
 /* The record borrows the edit's buffer, which holds the contents. */
@@ -78,8 +79,8 @@ static int content_spill(struct kv_txn *txn, struct inode *r, uint64_t off, stru
 	return chunk_write(txn, r, off + len, kv_slice_of(data.data + len, data.len - len));
 }
 
-int content_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_slice data,
-		  struct content_edit *c)
+int content_write(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t off,
+		  struct kv_slice data, struct content_edit *c)
 {
 	uint64_t end;
 	int err;
@@ -90,7 +91,9 @@ int content_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_s
 		return 0;
 	end = off + data.len;
 	if (r->flags & MODEL_FLAG_CHUNKS) {
-		err = chunk_write(txn, r, off, data);
+		err = share_own(fs, txn, r, !off && end >= r->size ? 0 : r->size);
+		if (!err)
+			err = chunk_write(txn, r, off, data);
 	} else if (end > MODEL_INLINE_MAX) {
 		err = content_spill(txn, r, off, data, c);
 	} else {
@@ -107,12 +110,14 @@ int content_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_s
 	return err;
 }
 
-/* No contents, and none in chunks. */
-static int content_clear(struct kv_txn *txn, struct inode *r)
+int content_clear(struct kvfs *fs, struct kv_txn *txn, struct inode *r)
 {
 	int err = 0;
 
+	/* The content id stays its own, for chunks that it may have again. */
 	if (r->flags & MODEL_FLAG_CHUNKS)
+		err = share_own(fs, txn, r, 0);
+	if (!err && (r->flags & MODEL_FLAG_CHUNKS))
 		err = chunk_remove_all(txn, r);
 	r->flags &= (uint8_t)~MODEL_FLAG_CHUNKS;
 	r->chunks = 0;
@@ -121,7 +126,8 @@ static int content_clear(struct kv_txn *txn, struct inode *r)
 	return err;
 }
 
-int content_set_size(struct kv_txn *txn, struct inode *r, uint64_t size, struct content_edit *c)
+int content_set_size(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t size,
+		     struct content_edit *c)
 {
 	int err = 0;
 
@@ -130,9 +136,11 @@ int content_set_size(struct kv_txn *txn, struct inode *r, uint64_t size, struct 
 	if (size == r->size)
 		return 0;
 	if (!size)
-		return content_clear(txn, r);
+		return content_clear(fs, txn, r);
 	if (r->flags & MODEL_FLAG_CHUNKS) {
-		if (size < r->size)
+		if (size < r->size) /* growing changes no chunk */
+			err = share_own(fs, txn, r, size);
+		if (!err && size < r->size)
 			err = chunk_truncate(txn, r, size);
 	} else if (size <= MODEL_INLINE_MAX) {
 		err = content_take(r, c);
@@ -148,13 +156,13 @@ int content_set_size(struct kv_txn *txn, struct inode *r, uint64_t size, struct 
 	return err;
 }
 
-int content_replace(struct kv_txn *txn, struct inode *r, struct kv_slice data,
+int content_replace(struct kvfs *fs, struct kv_txn *txn, struct inode *r, struct kv_slice data,
 		    struct content_edit *c)
 {
 	int err;
 
 	if (data.len <= MODEL_INLINE_MAX) {
-		err = content_clear(txn, r);
+		err = content_clear(fs, txn, r);
 		if (!err)
 			err = buf_assign(&c->buf, data);
 		if (!err)
@@ -162,19 +170,18 @@ int content_replace(struct kv_txn *txn, struct inode *r, struct kv_slice data,
 		return err;
 	}
 	/* Chunks are overwritten where they are; only what is beyond the new end goes. */
-	if (data.len < r->size)
-		err = content_set_size(txn, r, data.len, c);
-	else
-		err = 0;
+	err = r->flags & MODEL_FLAG_CHUNKS ? share_own(fs, txn, r, 0) : 0;
+	if (!err && data.len < r->size)
+		err = content_set_size(fs, txn, r, data.len, c);
 	if (!(r->flags & MODEL_FLAG_CHUNKS)) {
 		r->contents.len = 0;
 		r->size = 0;
 		buf_clear(&c->buf);
 	}
-	return err ? err : content_write(txn, r, 0, data, c);
+	return err ? err : content_write(fs, txn, r, 0, data, c);
 }
 
-int content_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to,
+int content_zero(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to,
 		 struct content_edit *c)
 {
 	int err;
@@ -182,8 +189,10 @@ int content_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to
 	to = min_u64(to, r->size);
 	if (from >= to)
 		return 0;
-	if (r->flags & MODEL_FLAG_CHUNKS)
-		return chunk_zero(txn, r, from, to);
+	if (r->flags & MODEL_FLAG_CHUNKS) {
+		err = share_own(fs, txn, r, !from && to == r->size ? 0 : r->size);
+		return err ? err : chunk_zero(txn, r, from, to);
+	}
 	err = content_take(r, c);
 	if (err)
 		return err;

@@ -2,7 +2,8 @@
 /*
  * A file's contents, in its record or in chunks: what setattr, write and the
  * key API do to them. Works on a record in memory, inside a transaction that
- * holds its lock; the caller stores the record.
+ * holds its lock; the caller stores the record. Contents that others have, too, are
+ * copied before a change (share.h).
  */
 #ifndef KVFS_CONTENT_H
 #define KVFS_CONTENT_H
@@ -19,15 +20,17 @@ void content_edit_free(struct content_edit *c);
 int content_read(struct kv_txn *txn, const struct inode *r, uint64_t off, size_t len,
 		 struct kv_buf *out) KV_MUST_CHECK;
 /* -EFBIG. */
-int content_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_slice data,
-		  struct content_edit *c) KV_MUST_CHECK;
-int content_set_size(struct kv_txn *txn, struct inode *r, uint64_t size, struct content_edit *c)
-	KV_MUST_CHECK;
+int content_write(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t off,
+		  struct kv_slice data, struct content_edit *c) KV_MUST_CHECK;
+int content_set_size(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t size,
+		     struct content_edit *c) KV_MUST_CHECK;
 /* The whole contents become @data. */
-int content_replace(struct kv_txn *txn, struct inode *r, struct kv_slice data,
+int content_replace(struct kvfs *fs, struct kv_txn *txn, struct inode *r, struct kv_slice data,
 		    struct content_edit *c) KV_MUST_CHECK;
 /* Zeros from @from to @to, which may lie beyond the end; the size stays. */
-int content_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to,
+int content_zero(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to,
 		 struct content_edit *c) KV_MUST_CHECK;
+/* None, and none in chunks. */
+int content_clear(struct kvfs *fs, struct kv_txn *txn, struct inode *r) KV_MUST_CHECK;
 
 #endif

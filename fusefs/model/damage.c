@@ -25,6 +25,7 @@ bool kvfs_damage_id(unsigned keyspace, struct kv_slice key, uint64_t *id)
 	switch (keyspace) {
 	case MODEL_INODES:
 	case MODEL_DATA:
+	case MODEL_SHARED:
 	case MODEL_XATTRS:
 	case MODEL_ORPHANS:
 		*id = id_at(key);

@@ -77,6 +77,7 @@ static int diff_add(struct diff *d, struct kv_slice key)
 			err = diff_add_path(d, (enum diff_side_id)side, key, &e.at[side].path,
 					    &e.at[side].path_len);
 		e.at[side].id = rec.r.id;
+		e.at[side].content = rec.r.flags & MODEL_FLAG_CHUNKS ? inode_content(&rec.r) : 0;
 		e.at[side].mode = rec.r.mode;
 		e.at[side].linked = linked;
 	}
@@ -213,6 +214,30 @@ static int diff_make_index(struct diff *d, enum diff_side_id side)
 	return err;
 }
 
+static int diff_compare_ids(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static int diff_list_contents(struct diff *d)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < diff_count(d); i++)
+		for (int side = 0; !err && side < DIFF_SIDES; side++) {
+			uint64_t content = diff_at(d, i)->at[side].content;
+
+			if (content)
+				err = buf_append(&d->contents, &content, sizeof(content));
+		}
+	if (!err && d->contents.len)
+		qsort(d->contents.data, d->contents.len / sizeof(uint64_t), sizeof(uint64_t),
+		      diff_compare_ids);
+	return err;
+}
+
 /* Where the entries of file @id begin in the index. */
 static size_t diff_search(const struct diff *d, enum diff_side_id side, uint64_t id)
 {
@@ -264,13 +289,6 @@ struct diff_entry *diff_partner(const struct diff *d, enum diff_side_id side,
 
 /* ---- names that do not differ, of files that do ---- */
 
-static int diff_compare_ids(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
 /* Add @id if no entry tells of it, or if it may have names that no entry tells of. */
 static int diff_miss(const struct diff *d, uint64_t id, bool linked, struct kv_buf *out)
 {
@@ -291,6 +309,30 @@ static int diff_miss(const struct diff *d, uint64_t id, bool linked, struct kv_b
 	return buf_append(out, &id, sizeof(id));
 }
 
+/* The same of contents, which entries tell of by all that they have or had. */
+static int diff_miss_contents(const struct diff *d, uint64_t id, struct kv_buf *out)
+{
+	struct inode_buf orphan = {0};
+	struct model_key key;
+	bool alone = false;
+	int err = 0;
+
+	if (diff_has_id(&d->contents, id))
+		return 0;
+	place_id(MODEL_ORPHANS, id, &key);
+	for (int side = 0; !err && !alone && side < DIFF_SIDES; side++) {
+		err = kv_txn_get(d->side[side].txn, MODEL_ORPHANS, model_key_slice(&key),
+				 &orphan.raw);
+		if (!err)
+			err = inode_decode(kv_buf_slice(&orphan.raw), &orphan.r);
+		alone = !err && inode_content(&orphan.r) == id && !orphan.r.sharing;
+		if (err == -KV_E_NOTFOUND)
+			err = 0;
+	}
+	inode_buf_free(&orphan);
+	return err || alone ? err : buf_append(out, &id, sizeof(id));
+}
+
 static int diff_missed(const struct diff *d, struct kv_buf *out)
 {
 	const uint64_t *ids = (const void *)d->inodes.data;
@@ -304,7 +346,7 @@ static int diff_missed(const struct diff *d, struct kv_buf *out)
 		err = diff_miss(d, xattrs[i], false, out);
 	for (size_t i = 0; !err && i < d->chunks.len / sizeof(*chunks); i++)
 		if (!i || chunks[i].id != chunks[i - 1].id)
-			err = diff_miss(d, chunks[i].id, false, out);
+			err = diff_miss_contents(d, chunks[i].id, out);
 	if (!err && out->len)
 		qsort(out->data, out->len / sizeof(uint64_t), sizeof(uint64_t), diff_compare_ids);
 	return err;
@@ -393,6 +435,8 @@ static int diff_collect(struct diff *d)
 	for (int side = 0; !err && side < DIFF_SIDES; side++)
 		err = diff_make_index(d, (enum diff_side_id)side);
 	if (!err)
+		err = diff_list_contents(d);
+	if (!err)
 		err = diff_add_missed(d);
 	for (int side = 0; !err && side < DIFF_SIDES; side++)
 		err = diff_make_index(d, (enum diff_side_id)side);
@@ -428,6 +472,7 @@ void diff_fini(struct diff *d)
 	kv_buf_free(&d->inodes);
 	kv_buf_free(&d->xattrs);
 	kv_buf_free(&d->chunks);
+	kv_buf_free(&d->contents);
 	kv_buf_free(&d->names);
 }
 

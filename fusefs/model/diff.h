@@ -15,8 +15,9 @@ enum diff_side_id { DIFF_OLD, DIFF_NEW, DIFF_SIDES };
 
 /* Where a file is in one state. Paths have byte 0 for '/'. */
 struct diff_place {
-	uint64_t id; /* 0: nothing is there */
-	size_t path; /* in diff->text */
+	uint64_t id;	  /* 0: nothing is there */
+	uint64_t content; /* of its chunks; 0: it has none */
+	size_t path;	  /* in diff->text */
 	size_t path_len;
 	uint32_t mode;
 	bool linked; /* the record is in MODEL_INODES */
@@ -45,17 +46,19 @@ struct diff_side {
 };
 
 struct diff_chunk {
-	uint64_t id, chunk;
+	uint64_t id; /* of the contents */
+	uint64_t chunk;
 };
 
 struct diff {
 	struct kvfs *fs;
 	struct diff_side side[DIFF_SIDES];
-	struct kv_buf text;    /* bytes of keys and paths */
-	struct kv_buf entries; /* struct diff_entry, by key */
-	struct kv_buf inodes;  /* uint64_t, rising: ids whose record in MODEL_INODES differs */
-	struct kv_buf xattrs;  /* the same of MODEL_XATTRS */
-	struct kv_buf chunks;  /* struct diff_chunk, rising */
+	struct kv_buf text;	/* bytes of keys and paths */
+	struct kv_buf entries;	/* struct diff_entry, by key */
+	struct kv_buf inodes;	/* uint64_t, rising: ids whose record in MODEL_INODES differs */
+	struct kv_buf xattrs;	/* the same of MODEL_XATTRS */
+	struct kv_buf chunks;	/* struct diff_chunk, rising */
+	struct kv_buf contents; /* uint64_t, rising: contents of entries */
 	struct kv_buf index[DIFF_SIDES]; /* uint32_t: entries there, by id, then by place */
 	struct kv_buf names;		 /* struct diff_named: see diff_find_names() */
 	bool root;			 /* the record of the root directory differs */
@@ -107,8 +110,13 @@ struct diff_entry *diff_find(const struct diff *d, enum diff_side_id side, uint6
 /* The record of what is at a place; the root directory's for NULL. */
 int diff_load(const struct diff *d, enum diff_side_id side, const struct diff_entry *e,
 	      struct inode_buf *out) KV_MUST_CHECK;
-/* Chunks of file @id that differ: the first in diff->chunks, and how many; NULL: any may. */
+/* Chunks of contents @id that differ: the first in diff->chunks, and how many; NULL: any may. */
 const struct diff_chunk *diff_chunks(const struct diff *d, uint64_t id, size_t *count);
+/* Whether the contents of one file are the same keys in both states, which tell what differs. */
+static inline bool diff_same_keys(const struct inode *old, const struct inode *new)
+{
+	return inode_content(old) == inode_content(new);
+}
 /* Are the attributes beside the record different? */
 bool diff_xattrs_differ(const struct diff *d, uint64_t id);
 /*
@@ -122,8 +130,9 @@ int diff_same_contents(const struct diff *d, const struct inode *old, const stru
 /* Append the path of a key of MODEL_NAMES to diff->text. */
 int diff_add_path(struct diff *d, enum diff_side_id side, struct kv_slice key, size_t *at,
 		  size_t *len) KV_MUST_CHECK;
-/* Fill diff->names with the names that files of @ids (uint64_t, rising) have in the new state. */
-int diff_find_names(struct diff *d, const struct kv_buf *ids) KV_MUST_CHECK;
+/* Fill diff->names with the names that files of @ids (uint64_t, rising; of files or contents; more
+ * may be added) have in the new state. */
+int diff_find_names(struct diff *d, struct kv_buf *ids) KV_MUST_CHECK;
 bool diff_has_id(const struct kv_buf *ids, uint64_t id);
 
 #endif

@@ -71,10 +71,10 @@ static int list_compare(struct list *l, const struct inode *a, const struct inod
 	int err = 0;
 
 	*kind = 0;
-	if (a->id == b->id)
-		chunks = diff_chunks(l->d, a->id, &count);
+	if (a->id == b->id && diff_same_keys(a, b))
+		chunks = diff_chunks(l->d, inode_content(a), &count);
 	if ((a->mode & S_IFMT) == S_IFREG)
-		err = diff_same_contents(l->d, a, b, a->id == b->id ? chunks : NULL, count, &same);
+		err = diff_same_contents(l->d, a, b, chunks, count, &same);
 	else if ((a->mode & S_IFMT) == S_IFLNK)
 		same = slice_equal(a->contents, b->contents);
 	else

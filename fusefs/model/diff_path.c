@@ -70,7 +70,7 @@ static int diff_scan_entry(struct diff *d, enum diff_side_id side, struct kv_ite
 			err = diff_add_text(d, kv_iter_key(it), &n.key, &n.key_len);
 		return err ? err : buf_append(&s->moved, &n, sizeof(n));
 	}
-	if (!ids || !diff_has_id(ids, r.id))
+	if (!ids || !(diff_has_id(ids, r.id) || (r.content && diff_has_id(ids, r.content))))
 		return 0;
 	err = diff_add_text(d, kv_iter_key(it), &n.key, &n.key_len);
 	return err ? err : buf_append(&d->names, &n, sizeof(n));
@@ -97,9 +97,48 @@ static int diff_scan(struct diff *d, enum diff_side_id side, const struct kv_buf
 	return 0;
 }
 
-int diff_find_names(struct diff *d, const struct kv_buf *ids)
+static int diff_compare_ids(const void *a, const void *b)
 {
-	return ids->len ? diff_scan(d, DIFF_NEW, ids) : 0;
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Of contents with an id of their own: add the files whose record stands beside their names. */
+static int diff_add_owners(struct diff *d, struct kv_buf *ids)
+{
+	struct kv_buf owners = {0};
+	struct kv_slice value;
+	struct kv_iter *it;
+	struct inode r;
+	int err;
+
+	err = kv_iter_open(d->side[DIFF_NEW].txn, MODEL_INODES, NULL, &it);
+	if (err)
+		return err;
+	for (err = kv_iter_first(it); !err; err = kv_iter_next(it)) {
+		err = kv_iter_value(it, &value);
+		if (!err)
+			err = inode_decode(value, &r);
+		if (!err && r.content && diff_has_id(ids, r.content))
+			err = buf_append(&owners, &r.id, sizeof(r.id));
+		if (err)
+			break;
+	}
+	kv_iter_close(it);
+	if (err == -KV_E_NOTFOUND)
+		err = buf_append_slice(ids, kv_buf_slice(&owners));
+	if (!err && owners.len)
+		qsort(ids->data, ids->len / sizeof(uint64_t), sizeof(uint64_t), diff_compare_ids);
+	kv_buf_free(&owners);
+	return err;
+}
+
+int diff_find_names(struct diff *d, struct kv_buf *ids)
+{
+	int err = ids->len ? diff_add_owners(d, ids) : 0;
+
+	return err || !ids->len ? err : diff_scan(d, DIFF_NEW, ids);
 }
 
 /* ---- prefixes ---- */

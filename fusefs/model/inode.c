@@ -73,6 +73,8 @@ static bool inode_contents_valid(const struct inode *r)
 {
 	bool chunks = r->flags & MODEL_FLAG_CHUNKS;
 
+	if ((r->content && (r->mode & S_IFMT) != S_IFREG) || (r->sharing && !chunks))
+		return false;
 	switch (r->mode & S_IFMT) {
 	case S_IFREG:
 		if (r->size > KVFS_FILE_MAX || (r->flags & MODEL_FLAG_PREFIX))
@@ -114,6 +116,26 @@ static bool inode_xattrs_valid(struct kv_slice xattrs)
 	return true;
 }
 
+/* Which other contents the chunks are; checked with size and flags. */
+static int inode_decode_content(struct cursor *c, struct inode *r)
+{
+	struct kv_slice bytes = cursor_bytes(c, sizeof(struct model_content));
+	struct model_content raw;
+	uint32_t flags;
+
+	if (c->bad)
+		return -KV_E_CORRUPT;
+	memcpy(&raw, bytes.data, sizeof(raw));
+	r->content = le64_get(raw.id);
+	flags = le32_get(raw.flags);
+	if (r->content < MODEL_ID_FIRST || (flags & ~(uint32_t)MODEL_CONTENT_FLAGS_KNOWN) ||
+	    (r->content == r->id && !flags))
+		return -KV_E_CORRUPT;
+	inode_set_content(r, r->content, (uint8_t)flags);
+	r->flags &= (uint8_t)~MODEL_FLAG_CONTENT;
+	return 0;
+}
+
 int inode_decode(struct kv_slice in, struct inode *out)
 {
 	struct model_record raw;
@@ -140,6 +162,8 @@ int inode_decode(struct kv_slice in, struct inode *out)
 	r.ctime = le64_get(raw.ctime);
 	r.btime = le64_get(raw.btime);
 	c = cursor_of(kv_slice_of(in.data + sizeof(raw), in.len - sizeof(raw)));
+	if ((r.flags & MODEL_FLAG_CONTENT) && inode_decode_content(&c, &r))
+		return -KV_E_CORRUPT;
 	r.prefix = cursor_bytes(&c, le16_get(raw.prefix_len));
 	r.xattrs = cursor_bytes(&c, le16_get(raw.xattrs_len));
 	r.contents = cursor_bytes(&c, le16_get(raw.contents_len));
@@ -199,11 +223,20 @@ size_t inode_encode(const struct inode *r, uint8_t *out)
 		return sizeof(link);
 	}
 	/* The same invariants that decoding demands. */
-	KV_ASSERT(inode_contents_valid(r));
+	KV_ASSERT(inode_contents_valid(r) && !(r->flags & MODEL_FLAG_CONTENT));
+	if (r->content || r->sharing)
+		raw.flags |= MODEL_FLAG_CONTENT;
 	KV_ASSERT((r->prefix.len != 0) == ((r->flags & MODEL_FLAG_PREFIX) != 0));
 	KV_ASSERT(r->prefix.len <= MODEL_PREFIX_MAX && r->xattrs.len <= MODEL_XATTRS_MAX);
 	memcpy(pos, &raw, sizeof(raw));
-	pos = inode_append(pos + sizeof(raw), r->prefix);
+	pos += sizeof(raw);
+	if (r->content || r->sharing) {
+		struct model_content content = {.id = le64_of(inode_content(r)),
+						.flags = le32_of(r->sharing)};
+
+		pos = inode_append(pos, kv_slice_of(&content, sizeof(content)));
+	}
+	pos = inode_append(pos, r->prefix);
 	pos = inode_append(pos, r->xattrs);
 	pos = inode_append(pos, r->contents);
 	return (size_t)(pos - out);
@@ -221,7 +254,7 @@ void inode_attr(const struct inode *r, struct kvfs_attr *out)
 		.uid = r->uid,
 		.gid = r->gid,
 		.rdev = r->rdev,
-		.flags = r->flags / MODEL_FLAG_IMMUTABLE,
+		.flags = (r->flags & MODEL_FLAGS_USER) / MODEL_FLAG_IMMUTABLE,
 		.atime = inode_time_get(r->atime),
 		.mtime = inode_time_get(r->mtime),
 		.ctime = inode_time_get(r->ctime),

@@ -13,10 +13,12 @@
 #include "fusefs/model/model.h"
 
 struct inode {
-	uint8_t kind; /* of a link only type (in mode) and id are meant */
-	uint8_t flags;
+	uint8_t kind;	 /* of a link only type (in mode) and id are meant */
+	uint8_t flags;	 /* of MODEL_FLAG_CONTENT the next two tell */
+	uint8_t sharing; /* MODEL_CONTENT_* */
 	uint32_t mode, uid, gid, nlink, rdev;
 	uint64_t id, size, chunks;
+	uint64_t content; /* what the chunks' keys begin with, if not the id; else 0 */
 	uint64_t atime, mtime, ctime, btime; /* as encoded */
 	struct kv_slice prefix, xattrs, contents;
 };
@@ -57,6 +59,18 @@ static inline int inode_check_fixed(const struct inode *r)
 static inline int inode_check_immutable(const struct inode *r)
 {
 	return r->flags & MODEL_FLAG_IMMUTABLE ? -EPERM : 0;
+}
+
+/* What the keys of its chunks begin with. */
+static inline uint64_t inode_content(const struct inode *r)
+{
+	return r->content ? r->content : r->id;
+}
+/* Its chunks are those of @content from now on. See also open_need_format(). */
+static inline void inode_set_content(struct inode *r, uint64_t content, uint8_t sharing)
+{
+	r->content = content == r->id ? 0 : content;
+	r->sharing = sharing;
 }
 
 static inline bool inode_is_dir(const struct inode *r)

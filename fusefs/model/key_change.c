@@ -219,7 +219,7 @@ static int key_create(const struct key_op *op, const struct key_place *place,
 	if (!err)
 		err = key_inherit(op, &place->dir, &r, &xattrs);
 	if (!err)
-		err = content_replace(op->txn, &r, value, &content);
+		err = content_replace(op->fs, op->txn, &r, value, &content);
 	if (!err)
 		err = inode_put(op->txn, at, &r);
 	if (!err)
@@ -251,7 +251,7 @@ static int key_replace(const struct key_op *op, struct model_key *at, struct ino
 	if (!err)
 		err = key_apply_pending(op, &rec->r);
 	if (!err)
-		err = content_replace(op->txn, &rec->r, value, &content);
+		err = content_replace(op->fs, op->txn, &rec->r, value, &content);
 	if (!err) {
 		rec->r.mtime = op->now;
 		rec->r.ctime = op->now;

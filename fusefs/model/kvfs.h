@@ -130,6 +130,24 @@ KV_API int kvfs_keep_run(struct kvfs *fs, const struct kvfs_keep *keep, int64_t 
 			 void (*dropped)(void *ctx, const char *name), void *ctx, int64_t *next_s)
 	KV_MUST_CHECK;
 
+/*
+ * Make a writable copy of a directory, with all below it, of a snapshot (NULL: of now), at one
+ * instant and durably. Large contents are shared until one of those that have them
+ * changes them, which then gets a copy; so it costs by the number of files, not of bytes. But what
+ * a snapshot alone still holds is copied. Copies have ids of their own; attributes stay, but ctime
+ * and btime are now and KVFS_IMMUTABLE and KVFS_APPEND are gone; names of one file in the
+ * source are names of one in the copy.
+ * @from:     the directory's path without slashes at its ends; empty: the root directory
+ * @to:       where nothing is yet, in a directory that is there
+ * @progress: files copied; may be NULL
+ * @dir:      receives the id of the directory that has a new entry; may be NULL
+ * Return: 0, -EEXIST, -ENOENT, -ENOTDIR, -KV_E_NOTFOUND (no such snapshot), -EINVAL (a snapshot's
+ * tree or a draft; the name), -ENAMETOOLONG, -EMLINK, -KV_E_INTERRUPTED; of kv_txn_commit().
+ */
+KV_API int kvfs_clone(struct kvfs *fs, const char *snapshot, struct kv_slice from,
+		      struct kv_slice to, const struct kv_progress *progress, uint64_t *dir)
+	KV_MUST_CHECK;
+
 /* What became of a path between two states; each is its letter in `kvfs diff`. */
 enum kvfs_change_kind {
 	KVFS_ADDED = '+',
@@ -562,7 +580,8 @@ KV_API int kvfs_damage_text(unsigned keyspace, struct kv_slice key, struct kv_bu
 	X(212, INODE_NO_NAME, "a linked file has no name")                                         \
 	X(213, ID_RESERVED, "a file id is beyond the next free one")                               \
 	X(214, BLOCK_COUNT, "a file's allocated size is wrong")                                    \
-	X(215, ROOT, "the root directory is missing or damaged")
+	X(215, ROOT, "the root directory is missing or damaged")                                   \
+	X(216, CONTENT_USERS, "contents are shared by another number of files than is noted")
 
 enum kvfs_problem_id {
 #define KVFS_PROBLEM_ENUM(number, name, text) KVFS_PROBLEM_##name = (number),

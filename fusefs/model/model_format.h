@@ -14,7 +14,9 @@
 
 #include "kvcore/base/bytes.h"
 
-#define MODEL_FORMAT_VERSION 1U
+#define MODEL_FORMAT_FIRST   1U /* what mkfs writes */
+#define MODEL_FORMAT_CONTENT 2U /* records may name contents that are not under their own id */
+#define MODEL_FORMAT_NEWEST  MODEL_FORMAT_CONTENT
 
 enum model_keyspace {
 	MODEL_NAMES = 1,    /* directory's prefix, name -> record or link */
@@ -25,6 +27,8 @@ enum model_keyspace {
 	MODEL_PREFIXES = 6, /* prefix of a displaced directory -> be64 id */
 	MODEL_STAGE = 16,   /* be64 number -> frame of a stream that is being received */
 	MODEL_META = 7,	    /* "root", "next_id", "format" */
+	MODEL_SHARED = 8,   /* be64 content id -> le64 users, of contents with several */
+	MODEL_KEYSPACE_LAST = MODEL_SHARED,
 };
 
 /* Limits, in bytes unless the name says otherwise. */
@@ -56,15 +60,17 @@ enum model_record_flags {
 	MODEL_FLAG_APPEND = 1U << 4,
 	MODEL_FLAG_NODUMP = 1U << 5,
 	MODEL_FLAG_NOATIME = 1U << 6,
+	MODEL_FLAG_CONTENT = 1U << 7, /* a struct model_content follows the fixed part */
 };
 #define MODEL_FLAGS_USER                                                                           \
 	(MODEL_FLAG_IMMUTABLE | MODEL_FLAG_APPEND | MODEL_FLAG_NODUMP | MODEL_FLAG_NOATIME)
 #define MODEL_FLAGS_KNOWN                                                                          \
-	(MODEL_FLAG_CHUNKS | MODEL_FLAG_PREFIX | MODEL_FLAG_XATTRS | MODEL_FLAGS_USER)
+	(MODEL_FLAG_CHUNKS | MODEL_FLAG_PREFIX | MODEL_FLAG_XATTRS | MODEL_FLAGS_USER |            \
+	 MODEL_FLAG_CONTENT)
 
 /*
- * A file's attributes; prefix, attributes and contents follow in this order.
- * Times are (sec - MODEL_TIME_SEC_MIN) << 30 | nsec.
+ * A file's attributes; struct model_content (by its flag), prefix, attributes and contents follow
+ * in this order. Times are (sec - MODEL_TIME_SEC_MIN) << 30 | nsec.
  */
 struct model_record {
 	uint8_t kind;	  /* MODEL_RECORD_FULL */
@@ -89,6 +95,18 @@ static_assert(sizeof(struct model_record) == 82, "on-disk size");
 static_assert(offsetof(struct model_record, id) == 20, "on-disk layout");
 static_assert(offsetof(struct model_record, prefix_len) == 76, "on-disk layout");
 
+/* Where the chunks of a file are, if not under its own id alone. */
+struct model_content {
+	struct le64 id;	   /* the first part of their keys; given out like a file id */
+	struct le32 flags; /* MODEL_CONTENT_*; an unknown one is damage */
+};
+static_assert(sizeof(struct model_content) == 12, "on-disk size");
+
+enum model_content_flags {
+	MODEL_CONTENT_SHARED = 1U << 0, /* there may be other users: MODEL_SHARED tells */
+};
+#define MODEL_CONTENT_FLAGS_KNOWN MODEL_CONTENT_SHARED
+
 /* A name of a file whose record is in MODEL_INODES. */
 struct model_link {
 	uint8_t kind; /* MODEL_RECORD_LINK */
@@ -106,7 +124,7 @@ struct model_xattr {
 static_assert(sizeof(struct model_xattr) == 3, "on-disk size");
 
 /* Key of a part of a chunk: all big-endian. Stamp 0 is the base, others are patches in order. */
-#define MODEL_DATA_KEY_LEN 20U /* be64 id, be64 chunk, be32 stamp */
+#define MODEL_DATA_KEY_LEN 20U /* be64 content id, be64 chunk, be32 stamp */
 
 /* A patch; its bytes follow. */
 struct model_patch {

@@ -40,7 +40,7 @@ static int open_mkfs_batch(struct kv_batch *batch, const struct kvfs_owner *owne
 {
 	uint8_t raw[MODEL_RECORD_MAX];
 	struct le64 next = le64_of(MODEL_ID_FIRST);
-	struct le32 version = le32_of(MODEL_FORMAT_VERSION);
+	struct le32 version = le32_of(MODEL_FORMAT_FIRST);
 	struct model_key key;
 	struct inode root;
 	int err;
@@ -98,6 +98,27 @@ out:
 	return err;
 }
 
+int open_need_format(struct kv_txn *txn, uint32_t version)
+{
+	struct le32 wanted = le32_of(version);
+	struct kv_buf value = {0};
+	struct le32 now = {0};
+	struct model_key key;
+	int err;
+
+	place_meta("format", &key);
+	err = kv_txn_get(txn, key.keyspace, model_key_slice(&key), &value);
+	if (err == -KV_E_NOTFOUND || (!err && value.len != sizeof(now)))
+		err = -KV_E_CORRUPT;
+	if (!err)
+		memcpy(&now, value.data, sizeof(now));
+	kv_buf_free(&value);
+	if (err || le32_get(now) >= version)
+		return err;
+	return kv_txn_put(txn, key.keyspace, model_key_slice(&key),
+			  kv_slice_of(&wanted, sizeof(wanted)));
+}
+
 int open_check_format(struct kv_db *db)
 {
 	struct kv_buf value = {0};
@@ -113,7 +134,7 @@ int open_check_format(struct kv_db *db)
 		err = -KV_E_CORRUPT;
 	if (!err) {
 		memcpy(&version, value.data, sizeof(version));
-		if (le32_get(version) > MODEL_FORMAT_VERSION)
+		if (le32_get(version) > MODEL_FORMAT_NEWEST)
 			err = -KV_E_VERSION;
 		else if (!le32_get(version))
 			err = -KV_E_CORRUPT;

@@ -9,9 +9,11 @@
 #include <string.h>
 
 #include "fusefs/model/chunk.h"
+#include "fusefs/model/content.h"
 #include "fusefs/model/create.h"
 #include "fusefs/model/lookup.h"
 #include "fusefs/model/receive.h"
+#include "fusefs/model/share.h"
 #include "fusefs/model/xattr.h"
 #include "kvcore/base/buf.h"
 #include "kvcore/base/cursor.h"
@@ -166,16 +168,15 @@ static int receive_make(struct receive_apply *a, const struct stream_item *item,
 
 static int receive_contents(struct receive_apply *a, const struct stream_item *item)
 {
+	struct kvfs *fs = a->r->fs;
 	struct inode *r = &a->rec.r;
+	uint64_t size = item->attr.size;
 	int err = 0;
 
 	if (item->body == STREAM_BODY_KEPT)
-		return r->size == item->attr.size ? 0 : -EPROTO;
+		return r->size == size ? 0 : -EPROTO;
 	if (item->body == STREAM_BODY_INLINE) {
-		if (r->flags & MODEL_FLAG_CHUNKS)
-			err = chunk_remove_all(a->txn, r);
-		r->flags &= (uint8_t)~MODEL_FLAG_CHUNKS;
-		r->chunks = 0;
+		err = content_clear(fs, a->txn, r);
 		r->size = item->bytes.len;
 		r->contents = item->bytes;
 		return err;
@@ -184,9 +185,12 @@ static int receive_contents(struct receive_apply *a, const struct stream_item *i
 		r->flags |= MODEL_FLAG_CHUNKS;
 		r->contents.len = 0;
 		r->size = 0;
-	} else if (item->attr.size < r->size) {
-		err = chunk_truncate(a->txn, r, item->attr.size);
-		r->size = item->attr.size;
+		return 0;
+	}
+	err = share_own(fs, a->txn, r, size);
+	if (!err && size < r->size) {
+		err = chunk_truncate(a->txn, r, size);
+		r->size = size;
 	}
 	return err;
 }

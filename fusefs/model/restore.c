@@ -119,7 +119,7 @@ static int restore_all(struct kvfs *fs, struct kv_txn *then)
 	err = kv_txn_begin(fs->db, &ro, &now);
 	if (!err)
 		err = kv_txn_begin(fs->db, NULL, &r.out);
-	for (r.keyspace = MODEL_NAMES; !err && r.keyspace <= MODEL_META; r.keyspace++)
+	for (r.keyspace = MODEL_NAMES; !err && r.keyspace <= MODEL_KEYSPACE_LAST; r.keyspace++)
 		err = restore_keyspace(then, now, &r);
 	kv_txn_abort(now);
 	if (err || !r.changes) {

@@ -148,6 +148,7 @@ void kvfs_send_close(struct kvfs_send *s)
 	inode_buf_free(&s->file.old);
 	inode_buf_free(&s->file.new);
 	kv_buf_free(&s->file.path);
+	kv_buf_free(&s->file.compared);
 	kv_buf_free(&s->links);
 	kv_buf_free(&s->text);
 	kv_buf_free(&s->lower);

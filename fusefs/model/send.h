@@ -18,7 +18,8 @@ struct send_file {
 	bool delta;  /* each chunk changes the hash, instead of the whole contents */
 	struct inode_buf old, new;
 	struct kv_buf path;
-	const struct diff_chunk *chunks;
+	const struct diff_chunk *chunks; /* in diff->chunks, or */
+	struct kv_buf compared;		 /* found by comparing */
 	size_t chunk_count, next;
 	uint64_t off;
 };

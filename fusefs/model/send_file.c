@@ -97,13 +97,52 @@ static int send_hash(struct kvfs_send *s, const struct diff_entry *e, bool in_pl
 
 /* ---- entries ---- */
 
+static int send_compare_chunk(struct kvfs_send *s, const struct inode *new, uint64_t chunk)
+{
+	const struct diff_chunk listed = {inode_content(new), chunk};
+	uint64_t off = chunk * MODEL_CHUNK;
+	struct kv_buf old = {0};
+	int err;
+
+	err = content_read(s->old.txn, &s->file.old.r, off, MODEL_CHUNK, &old);
+	if (!err)
+		err = content_read(s->new.txn, new, off, MODEL_CHUNK, &s->piece);
+	if (!err && !slice_equal(kv_buf_slice(&old), kv_buf_slice(&s->piece)))
+		err = buf_append(&s->file.compared, &listed, sizeof(listed));
+	kv_buf_free(&old);
+	return err;
+}
+
+/*
+ * Chunks that differ from those of the file's old record, in s->file.old. If they stand under
+ * another id now, since the contents were shared, no key tells, and they are compared.
+ */
+static int send_list_chunks(struct kvfs_send *s, const struct inode *new)
+{
+	struct send_file *f = &s->file;
+	uint64_t span = chunk_span(max_u64(f->old.r.size, new->size));
+	int err = 0;
+
+	if (diff_same_keys(&f->old.r, new)) {
+		f->chunks = diff_chunks(&s->diff, inode_content(new), &f->chunk_count);
+		return 0;
+	}
+	buf_clear(&f->compared);
+	for (uint64_t chunk = 0; !err && chunk < span; chunk++)
+		err = send_compare_chunk(s, new, chunk);
+	f->chunks = (const void *)f->compared.data;
+	f->chunk_count = f->compared.len / sizeof(struct diff_chunk);
+	return err;
+}
+
 /* What of the contents is sent. @listed: s->file.old is the file's old record */
-static void send_body(struct kvfs_send *s, bool listed, const struct inode *new,
-		      struct stream_item *item)
+static int send_body(struct kvfs_send *s, bool listed, const struct inode *new,
+		     struct stream_item *item)
 {
 	struct send_file *f = &s->file;
 	const struct inode *old = &f->old.r;
 	bool chunked = new->flags &MODEL_FLAG_CHUNKS, same = false;
+	int err = 0;
 
 	f->listed = listed;
 	f->chunk_count = 0;
@@ -114,12 +153,13 @@ static void send_body(struct kvfs_send *s, bool listed, const struct inode *new,
 		item->bytes = new->contents;
 	} else if (chunked) {
 		if (listed)
-			f->chunks = diff_chunks(&s->diff, new->id, &f->chunk_count);
+			err = send_list_chunks(s, new);
 		same = listed && (old->flags & MODEL_FLAG_CHUNKS) && !f->chunk_count &&
 		       old->size == new->size;
 		item->body = same ? STREAM_BODY_KEPT : STREAM_BODY_CHUNKS;
 		f->delta = !listed || (old->flags & MODEL_FLAG_CHUNKS);
 	}
+	return err;
 }
 
 /* The entry in the old state that has the file, and its record in s->file.old. */
@@ -186,7 +226,7 @@ int send_entry(struct kvfs_send *s, struct kv_slice path, const struct diff_entr
 	if (!err && root && s->from)
 		err = diff_load(&s->diff, DIFF_OLD, NULL, &s->file.old);
 	if (!err)
-		send_body(s, origin != NULL, &rec->r, &item);
+		err = send_body(s, origin != NULL, &rec->r, &item);
 	if (!err)
 		err = roothash_xattrs(s->new.txn, &rec->r, &s->xattrs);
 	if (err)

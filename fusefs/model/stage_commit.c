@@ -67,14 +67,15 @@ static int stage_write_range(struct kv_txn *txn, struct stage_args *a, uint64_t 
 		to = end;
 		err = stage_piece(txn, from, off, &to, &hole);
 		if (!err && hole) {
-			err = content_zero(txn, &a->e.rec.r, off + shift, to + shift, &a->content);
+			err = content_zero(a->s->fs, txn, &a->e.rec.r, off + shift, to + shift,
+					   &a->content);
 			continue;
 		}
 		if (!err)
 			err = content_read(txn, from, off, to - off, &data);
 		if (!err)
-			err = content_write(txn, &a->e.rec.r, off + shift, kv_buf_slice(&data),
-					    &a->content);
+			err = content_write(a->s->fs, txn, &a->e.rec.r, off + shift,
+					    kv_buf_slice(&data), &a->content);
 	}
 	kv_buf_free(&data);
 	return err;
@@ -89,7 +90,7 @@ static int stage_rewrite(struct kv_txn *txn, struct stage_args *a)
 	int err = 0;
 
 	if (s->cut < r->size)
-		err = content_set_size(txn, r, s->cut, &a->content);
+		err = content_set_size(s->fs, txn, r, s->cut, &a->content);
 	/* Modulo 2^64: the end may have come nearer. */
 	if (s->appends)
 		shift = r->size - s->ranges[0].off;
@@ -97,7 +98,7 @@ static int stage_rewrite(struct kv_txn *txn, struct stage_args *a)
 	for (size_t i = 0; i < s->count && !err; i++)
 		err = stage_write_range(txn, a, s->ranges[i].off, s->ranges[i].end, shift);
 	if (!err && r->size != size)
-		err = content_set_size(txn, r, size, &a->content);
+		err = content_set_size(s->fs, txn, r, size, &a->content);
 	return err;
 }
 

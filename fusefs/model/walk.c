@@ -168,6 +168,8 @@ static int walk_entry(struct walk_state *s, struct kv_slice name)
 		return 0;
 	}
 	if (slice_compare(path, s->lower) >= 0) {
+		if (w->key)
+			place_name(walk_prefix(s), name, w->key);
 		err = w->visit(w->ctx, s->txn, path, &r);
 		if (err)
 			return err;

@@ -18,6 +18,7 @@ struct walk {
 	 * returned. */
 	int (*visit)(void *ctx, struct kv_txn *txn, struct kv_slice path, const struct inode *r);
 	void *ctx;
+	struct model_key *key; /* if not NULL: becomes the key of what is visited */
 };
 
 int walk_run(struct kv_txn *txn, const struct walk *w) KV_MUST_CHECK;

@@ -42,12 +42,19 @@ static int write_check_flags(const struct inode *r, uint64_t off)
 	return off < r->size ? inode_check_fixed(r) : inode_check_immutable(r);
 }
 
+/* Of contents in chunks only bytes have changed. */
+static bool write_keeps_record(const struct inode *before, const struct inode *r)
+{
+	return (before->flags & MODEL_FLAG_CHUNKS) && r->size == before->size &&
+	       r->chunks == before->chunks && r->content == before->content &&
+	       r->sharing == before->sharing;
+}
+
 static int write_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 {
 	struct write_args *a = arg;
 	struct inode *r = &a->e.rec.r;
-	uint64_t size, chunks;
-	bool chunked;
+	struct inode before;
 	int err;
 
 	err = edit_load(fs, txn, &a->e);
@@ -55,13 +62,11 @@ static int write_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 		err = write_check_flags(r, a->off);
 	if (err)
 		return err;
-	size = r->size;
-	chunks = r->chunks;
-	chunked = r->flags & MODEL_FLAG_CHUNKS;
-	err = content_write(txn, r, a->off, a->data, &a->content);
+	before = *r;
+	err = content_write(fs, txn, r, a->off, a->data, &a->content);
 	if (err)
 		return err;
-	a->deferred = fs->lazytime && chunked && r->size == size && r->chunks == chunks;
+	a->deferred = fs->lazytime && write_keeps_record(&before, r);
 	if (a->deferred)
 		return 0;
 	r->mtime = a->e.now;
@@ -130,11 +135,11 @@ static int write_allocate_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 	if (err)
 		return err;
 	if (a->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
-		err = content_zero(txn, r, a->off, end, &a->content);
+		err = content_zero(fs, txn, r, a->off, end, &a->content);
 	else
 		err = write_check_room(txn, a);
 	if (!err && end > r->size && !(a->mode & FALLOC_FL_KEEP_SIZE))
-		err = content_set_size(txn, r, end, &a->content);
+		err = content_set_size(fs, txn, r, end, &a->content);
 	if (err)
 		return err;
 	r->mtime = a->e.now;

@@ -36,6 +36,8 @@ struct file {
 	struct kvfs_node *held;
 	bool removed; /* a directory */
 	unsigned depth;
+	struct file *twin; /* its copy, of the last tree that was copied */
+	unsigned twin_no;  /* which one that was */
 };
 
 struct world {
@@ -44,7 +46,8 @@ struct world {
 	struct file *root;
 	struct file *held[HELD_MAX];
 	unsigned held_count;
-	unsigned names_made;
+	unsigned copies;   /* of trees */
+	struct file *then; /* the tree at the snapshot "then"; NULL: there is none */
 };
 
 static uint64_t below(struct world *w, uint64_t n)
@@ -52,7 +55,7 @@ static uint64_t below(struct world *w, uint64_t n)
 	return test_rng_below(&w->rng, n);
 }
 
-static struct file *file_new(struct world *w, uint32_t type, struct file *parent)
+static struct file *file_new(uint32_t type, struct file *parent)
 {
 	struct file *f = calloc(1, sizeof(*f));
 
@@ -61,7 +64,6 @@ static struct file *file_new(struct world *w, uint32_t type, struct file *parent
 	f->nlink = type == S_IFDIR ? 2 : 1;
 	f->parent = parent;
 	f->depth = parent ? parent->depth + 1 : 0;
-	(void)w;
 	return f;
 }
 
@@ -102,9 +104,9 @@ static void release(struct world *w, unsigned i)
 
 /* ---- finding ---- */
 
-static struct file *random_dir(struct world *w)
+static struct file *random_dir_of(struct world *w, struct file *d)
 {
-	struct file *d = w->root, *next;
+	struct file *next;
 
 	for (unsigned i = 0; i < 10; i++) {
 		if (!below(w, 4))
@@ -114,6 +116,11 @@ static struct file *random_dir(struct world *w)
 			d = next;
 	}
 	return d;
+}
+
+static struct file *random_dir(struct world *w)
+{
+	return random_dir_of(w, w->root);
 }
 
 /* The file at a path of names; a reference is added. */
@@ -143,7 +150,7 @@ static struct kvfs_node *node_of(struct world *w, struct file *dir)
 	return node;
 }
 
-/* A file that is held, or at a random place; *node has a reference. */
+/* Held, or at a random place; *node has a reference. */
 static struct file *random_file(struct world *w, struct kvfs_node **node)
 {
 	struct kvfs_node *dir;
@@ -198,7 +205,7 @@ static void op_create(struct world *w)
 	model_forget(&w->m, dir);
 	if (err)
 		return;
-	f = file_new(w, type, d);
+	f = file_new(type, d);
 	f->ino = attr.ino;
 	ck_assert_uint_eq(attr.nlink, f->nlink);
 	if (type == S_IFLNK) {
@@ -207,7 +214,6 @@ static void op_create(struct world *w)
 	}
 	d->entries[i] = f;
 	d->nlink += type == S_IFDIR;
-	w->names_made++;
 	if (below(w, 3))
 		model_forget(&w->m, node);
 	else
@@ -594,7 +600,7 @@ static struct file *make_parents(struct world *w, char *key)
 			n++;
 		f = d->entries[n];
 		if (!f) {
-			f = file_new(w, S_IFDIR, d);
+			f = file_new(S_IFDIR, d);
 			d->entries[n] = f;
 			d->nlink++;
 			dir = node_of(w, d);
@@ -616,7 +622,7 @@ static void key_was_put(struct world *w, char *key, unsigned name, const uint8_t
 	struct file *d = make_parents(w, key), *f = d->entries[name];
 
 	if (!f) {
-		f = file_new(w, S_IFREG, d);
+		f = file_new(S_IFREG, d);
 		d->entries[name] = f;
 		dir = node_of(w, d);
 		ok(kvfs_lookup(w->m.fs, dir, names[name], &node, &attr));
@@ -715,6 +721,129 @@ static void op_key_delete(struct world *w)
 	entry_gone(d, f);
 }
 
+static struct file *twin_of(struct world *w, struct file *f, struct file *parent)
+{
+	struct file *t = f->twin;
+
+	if (f->type != S_IFDIR && f->twin_no == w->copies) {
+		t->nlink++;
+		return t;
+	}
+	t = file_new(f->type, parent);
+	f->twin = t;
+	f->twin_no = w->copies;
+	t->size = f->size;
+	t->data = malloc(f->size + 1);
+	memcpy(t->data, f->data ? f->data : (const uint8_t *)"", f->size);
+	for (unsigned i = 0; i < XATTRS; i++) {
+		t->xattr_set[i] = f->xattr_set[i];
+		ok(buf_assign(&t->xattrs[i], kv_buf_slice(&f->xattrs[i])));
+	}
+	for (unsigned i = 0; i < NAMES; i++)
+		if (f->entries[i]) {
+			t->entries[i] = twin_of(w, f->entries[i], t);
+			t->nlink += f->entries[i]->type == S_IFDIR;
+		}
+	return t;
+}
+
+static void learn_inos(struct world *w, struct file *d, struct kvfs_node *node)
+{
+	struct kvfs_node *child;
+
+	d->ino = kvfs_node_ino(node);
+	for (unsigned i = 0; i < NAMES; i++)
+		if (d->entries[i]) {
+			child = model_lookup(&w->m, node, names[i]);
+			learn_inos(w, d->entries[i], child);
+			model_forget(&w->m, child);
+		}
+}
+
+static unsigned tree_size(const struct file *d, unsigned *height)
+{
+	unsigned size = 1, most = 0, h;
+
+	for (unsigned i = 0; i < NAMES; i++)
+		if (d->entries[i]) {
+			size += tree_size(d->entries[i], &h);
+			most = h > most ? h : most;
+		}
+	*height = most + 1;
+	return size;
+}
+
+static void path_of(const struct file *d, struct kv_buf *out)
+{
+	unsigned i = 0;
+
+	if (!d->parent)
+		return;
+	path_of(d->parent, out);
+	for (; d->parent->entries[i] != d; i++)
+		;
+	ok(buf_printf(out, "%s%s", out->len ? "/" : "", names[i]));
+}
+
+static void op_clone(struct world *w)
+{
+	bool then = w->then && below(w, 2);
+	struct file *s = random_dir_of(w, then ? w->then : w->root), *d = random_dir(w), *t;
+	unsigned i = (unsigned)below(w, NAMES), height;
+	struct kv_buf from = {0}, to = {0};
+	struct kvfs_node *node, *dir;
+	int err;
+
+	if (tree_size(s, &height) > 60 || height + d->depth > 20)
+		return;
+	path_of(s, &from);
+	path_of(d, &to);
+	ok(buf_printf(&to, "%s%s", to.len ? "/" : "", names[i]));
+	err = kvfs_clone(w->m.fs, then ? "then" : NULL, kv_buf_slice(&from), kv_buf_slice(&to),
+			 NULL, NULL);
+	ck_assert_int_eq(err, d->entries[i] ? -EEXIST : 0);
+	kv_buf_free(&from);
+	kv_buf_free(&to);
+	if (err)
+		return;
+	w->copies++;
+	t = twin_of(w, s, d); /* before it is in what may be its source */
+	d->entries[i] = t;
+	d->nlink++;
+	set_depth(t, d);
+	dir = node_of(w, d);
+	node = model_lookup(&w->m, dir, names[i]);
+	learn_inos(w, t, node);
+	model_forget(&w->m, node);
+	model_forget(&w->m, dir);
+}
+
+static void tree_free(struct file *d)
+{
+	for (unsigned i = 0; i < NAMES; i++) {
+		struct file *f = d->entries[i];
+
+		if (!f)
+			continue;
+		if (f->type == S_IFDIR)
+			tree_free(f);
+		else if (--f->nlink == 0)
+			file_free(f);
+	}
+	file_free(d);
+}
+
+static void op_snapshot(struct world *w)
+{
+	if (w->then) {
+		ok(kvfs_snapshot_drop(w->m.fs, "then"));
+		tree_free(w->then);
+	}
+	ok(kvfs_snapshot_create(w->m.fs, "then"));
+	w->copies++;
+	w->then = twin_of(w, w->root, NULL);
+}
+
 static void op_forget(struct world *w)
 {
 	if (w->held_count)
@@ -807,28 +936,13 @@ static void compare_all(struct world *w)
 	kv_buf_free(&got.keys);
 }
 
-static void tree_free(struct file *d)
-{
-	for (unsigned i = 0; i < NAMES; i++) {
-		struct file *f = d->entries[i];
-
-		if (!f)
-			continue;
-		if (f->type == S_IFDIR)
-			tree_free(f);
-		else if (--f->nlink == 0)
-			file_free(f);
-	}
-	file_free(d);
-}
-
 static void step(struct world *w)
 {
 	static void (*const ops[])(struct world *) = {
-		op_create, op_create,  op_create,   op_remove,	   op_rename,
-		op_rename, op_link,    op_write,    op_write,	   op_write,
-		op_read,   op_read,    op_truncate, op_fallocate,  op_copy,
-		op_xattr,  op_key_put, op_key_get,  op_key_delete, op_forget,
+		op_create,     op_create,    op_create, op_remove,   op_rename,	 op_rename,
+		op_link,       op_write,     op_write,	op_write,    op_read,	 op_read,
+		op_truncate,   op_fallocate, op_copy,	op_xattr,    op_key_put, op_key_get,
+		op_key_delete, op_forget,    op_clone,	op_snapshot,
 	};
 
 	ops[below(w, KV_ARRAY_COUNT(ops))](w);
@@ -837,7 +951,7 @@ static void step(struct world *w)
 static void run(struct world *w, unsigned flags, unsigned rounds, unsigned steps)
 {
 	model_make_with(&w->m, flags, KVFS_RELATIME);
-	w->root = file_new(w, S_IFDIR, NULL);
+	w->root = file_new(S_IFDIR, NULL);
 	w->root->ino = KVFS_ROOT_INO;
 	for (unsigned r = 0; r < rounds; r++) {
 		for (unsigned i = 0; i < steps; i++)
@@ -850,6 +964,8 @@ static void run(struct world *w, unsigned flags, unsigned rounds, unsigned steps
 	}
 	ck_assert_uint_eq(model_count_keys(&w->m, MODEL_ORPHANS), 0);
 	tree_free(w->root);
+	if (w->then)
+		tree_free(w->then);
 	model_free(&w->m);
 }
 

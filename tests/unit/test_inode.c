@@ -60,6 +60,41 @@ START_TEST(test_what_is_encoded_decodes_to_the_same)
 }
 END_TEST
 
+START_TEST(test_contents_may_be_under_another_id)
+{
+	uint8_t raw[MODEL_RECORD_MAX];
+	struct inode r = sample(S_IFREG), d;
+	struct model_content other = {.id = le64_of(99)};
+	size_t len;
+
+	r.contents.len = 0;
+	r.flags = MODEL_FLAG_CHUNKS;
+	r.size = 70000;
+	r.chunks = 2;
+	for (unsigned i = 0; i < 4; i++) {
+		inode_set_content(&r, i & 1 ? 99 : r.id, i & 2 ? MODEL_CONTENT_SHARED : 0);
+		len = inode_encode(&r, raw);
+		ck_assert_int_eq(inode_decode(kv_slice_of(raw, len), &d), 0);
+		ck_assert_uint_eq(d.flags, MODEL_FLAG_CHUNKS);
+		ck_assert_uint_eq(inode_content(&d), i & 1 ? 99 : 77);
+		ck_assert_uint_eq(d.sharing, r.sharing);
+		ck_assert(slice_equal(d.xattrs, r.xattrs));
+	}
+	inode_set_content(&r, 99, 0);
+	len = inode_encode(&r, raw);
+	other.id = le64_of(77); /* its own, and nothing to say about it */
+	memcpy(raw + sizeof(struct model_record), &other, sizeof(other));
+	ck_assert_int_eq(inode_decode(kv_slice_of(raw, len), &d), -KV_E_CORRUPT);
+	other.id = le64_of(MODEL_ID_FIRST - 1);
+	memcpy(raw + sizeof(struct model_record), &other, sizeof(other));
+	ck_assert_int_eq(inode_decode(kv_slice_of(raw, len), &d), -KV_E_CORRUPT);
+	other.id = le64_of(99);
+	other.flags = le32_of(MODEL_CONTENT_FLAGS_KNOWN + 1);
+	memcpy(raw + sizeof(struct model_record), &other, sizeof(other));
+	ck_assert_int_eq(inode_decode(kv_slice_of(raw, len), &d), -KV_E_CORRUPT);
+}
+END_TEST
+
 START_TEST(test_times_reach_from_1901_to_2446)
 {
 	static const struct kvfs_time exact[] = {
@@ -183,6 +218,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		test_what_is_encoded_decodes_to_the_same,
+		test_contents_may_be_under_another_id,
 		test_times_reach_from_1901_to_2446,
 		test_every_cut_and_every_extra_byte_is_refused,
 		test_a_flipped_bit_is_refused_or_read_as_it_stands,

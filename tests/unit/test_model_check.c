@@ -101,6 +101,17 @@ static void expect(enum kvfs_problem_id id)
 	model_open(&m);
 }
 
+static void expect_none(void)
+{
+	struct findings f = {.print = true};
+	struct kvfs_check_result r;
+
+	model_close(&m);
+	check(false, &f, &r);
+	ck_assert_uint_eq(r.problems, 0);
+	model_open(&m);
+}
+
 static void name_key(const char *path, size_t len, struct model_key *key)
 {
 	key->keyspace = MODEL_NAMES;
@@ -311,6 +322,48 @@ START_TEST(test_chunks_and_attributes_of_no_file)
 	ok(kv_put(db(), MODEL_XATTRS, kv_slice_of("\0\0\0\0\0\0\0\1", 8), test_str("x"), 0));
 	ok(kv_put(db(), MODEL_XATTRS, kv_slice_of("\0\0\0\0\0\0\1\1user.x", 14), test_str("x"), 0));
 	expect(KVFS_PROBLEM_XATTR_NO_FILE);
+}
+END_TEST
+
+/* A second name for the chunks of /dir/big, which knows of no other user. */
+static void share_big(uint8_t sharing)
+{
+	struct inode_buf rec = {0};
+	struct model_key key;
+
+	KEY(path_big, &key);
+	load(&key, &rec);
+	rec.r.sharing = sharing;
+	store(&key, &rec.r);
+	inode_set_content(&rec.r, id_big, 0);
+	rec.r.id = id_big + 1000; /* reserved, and not given out */
+	inode_set_content(&rec.r, id_big, sharing);
+	name_key("shares", 6, &key);
+	store(&key, &rec.r);
+	inode_buf_free(&rec);
+}
+
+START_TEST(test_contents_with_several_users)
+{
+	struct le64 users = le64_of(2);
+	struct model_key key;
+
+	place_id(MODEL_SHARED, id_big, &key);
+	share_big(0);
+	expect(KVFS_PROBLEM_CONTENT_USERS);
+	share_big(MODEL_CONTENT_SHARED);
+	ok(kv_put(db(), key.keyspace, model_key_slice(&key), kv_slice_of(&users, 8), 0));
+	expect_none();
+	users = le64_of(3);
+	ok(kv_put(db(), key.keyspace, model_key_slice(&key), kv_slice_of(&users, 8), 0));
+	expect(KVFS_PROBLEM_CONTENT_USERS);
+	ok(kv_put(db(), key.keyspace, model_key_slice(&key), test_str("strange"), 0));
+	expect(KVFS_PROBLEM_CONTENT_USERS);
+	place_id(MODEL_SHARED, 12345678, &key); /* nobody's */
+	ok(kv_put(db(), key.keyspace, model_key_slice(&key), kv_slice_of(&users, 8), 0));
+	expect(KVFS_PROBLEM_CONTENT_USERS);
+	ok(kv_put(db(), key.keyspace, test_str("strange"), test_str("x"), 0));
+	expect(KVFS_PROBLEM_CONTENT_USERS);
 }
 END_TEST
 
@@ -626,6 +679,7 @@ int main(void)
 		test_prefix_records_that_do_not_match,
 		test_chunks_outside_their_file,
 		test_chunks_and_attributes_of_no_file,
+		test_contents_with_several_users,
 		test_two_files_with_one_id,
 		test_orphans_are_reported_but_no_problem,
 		test_linked_files_without_a_name_get_one,

@@ -54,7 +54,7 @@ END_TEST
 
 START_TEST(test_a_later_format_is_refused)
 {
-	struct le32 version = le32_of(MODEL_FORMAT_VERSION + 1);
+	struct le32 version = le32_of(MODEL_FORMAT_NEWEST + 1);
 
 	ok(kv_put(kvfs_db(m.fs), MODEL_META, test_str("format"), kv_slice_of(&version, 4), 0));
 	model_close(&m);

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Counting who has contents, and parting from them. The first change of shared contents copies
+ * them, in the transaction that changes them; what it is going to overwrite or cut off as a whole
+ * is not copied. A copy is of the parts as they are stored, patches included.
+ *
+ * Two that let go at the same time lock the number, so one of them is the last.
+ */
+#include "fusefs/model/share.h"
+
+#include <string.h>
+
+#include "fusefs/model/chunk.h"
+#include "fusefs/model/open.h"
+#include "fusefs/model/place.h"
+#include "kvcore/base/buf.h"
+
+/* How many records have the contents; the key is locked. Without one it is 1. */
+static int share_users(struct kv_txn *txn, const struct model_key *key, uint64_t *out)
+{
+	struct kv_buf value = {0};
+	struct le64 users;
+	int err = kv_txn_get_for_update(txn, key->keyspace, model_key_slice(key), &value);
+
+	if (err == -KV_E_NOTFOUND) {
+		*out = 1;
+		err = 0;
+	} else if (!err && value.len != sizeof(users)) {
+		err = -KV_E_CORRUPT;
+	} else if (!err) {
+		memcpy(&users, value.data, sizeof(users));
+		*out = le64_get(users);
+		if (*out < 2)
+			err = -KV_E_CORRUPT;
+	}
+	kv_buf_free(&value);
+	return err;
+}
+
+static int share_set_users(struct kv_txn *txn, const struct model_key *key, uint64_t users)
+{
+	struct le64 value = le64_of(users);
+
+	if (users < 2)
+		return kv_txn_delete(txn, key->keyspace, model_key_slice(key));
+	return kv_txn_put(txn, key->keyspace, model_key_slice(key),
+			  kv_slice_of(&value, sizeof(value)));
+}
+
+int share_add(struct kv_txn *txn, struct inode *r)
+{
+	struct model_key key;
+	uint64_t users;
+	int err;
+
+	place_id(MODEL_SHARED, inode_content(r), &key);
+	err = share_users(txn, &key, &users);
+	if (!err && users > 1 && !(r->sharing & MODEL_CONTENT_SHARED))
+		err = -KV_E_CORRUPT;
+	if (!err)
+		err = share_set_users(txn, &key, users + 1);
+	if (!err)
+		err = open_need_format(txn, MODEL_FORMAT_CONTENT);
+	if (!err)
+		r->sharing |= MODEL_CONTENT_SHARED;
+	return err;
+}
+
+int share_drop(struct kv_txn *txn, const struct inode *r, bool *last)
+{
+	struct model_key key;
+	uint64_t users;
+	int err;
+
+	*last = true;
+	if (!(r->sharing & MODEL_CONTENT_SHARED))
+		return 0;
+	place_id(MODEL_SHARED, inode_content(r), &key);
+	err = share_users(txn, &key, &users);
+	if (err || users == 1)
+		return err;
+	*last = false;
+	return share_set_users(txn, &key, users - 1);
+}
+
+int share_own(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t keep)
+{
+	uint64_t content = inode_content(r), fresh;
+	bool last;
+	int err;
+
+	if (!(r->sharing & MODEL_CONTENT_SHARED))
+		return 0;
+	err = share_drop(txn, r, &last);
+	if (err)
+		return err;
+	if (last) {
+		inode_set_content(r, content, 0);
+		return 0;
+	}
+	err = kvfs_new_id(fs, &fresh);
+	if (err)
+		return err;
+	inode_set_content(r, fresh, 0);
+	return chunk_copy(txn, content, txn, fresh, chunk_span(min_u64(keep, r->size)), &r->chunks);
+}

@@ -17,7 +17,7 @@
 
 #define CHUNK_GAP_MAX	 4096U /* zeros that a new base may begin with */
 #define CHUNK_FEW	 64U   /* chunks that are deleted one by one */
-#define CHUNK_STAMP_LAST UINT32_MAX
+#define CHUNK_HINT_STAMP 255U  /* the last one that inode.tail can say */
 #define CHUNK_BLOCK	 4096U /* of zeros, that counts as a hole */
 #define CHUNK_SEEK_MAX	 64U   /* chunks looked at by one chunk_seek() */
 
@@ -134,13 +134,68 @@ struct chunk_tail {
 	uint32_t sum;	/* bytes of all patches */
 };
 
-static int chunk_tail_get(struct kv_txn *txn, uint64_t id, uint64_t chunk, struct chunk_tail *out)
+static int chunk_sum_of(struct kv_slice value, uint32_t *sum)
 {
 	struct model_patch head;
-	struct kv_slice value;
-	struct kv_iter *it;
+
+	if (value.len <= sizeof(head))
+		return -KV_E_CORRUPT;
+	memcpy(&head, value.data, sizeof(head));
+	*sum = le32_get(head.sum);
+	return 0;
+}
+
+/* For inode.tail. */
+static uint64_t chunk_tail_hint(uint64_t chunk, uint32_t stamp)
+{
+	return stamp <= CHUNK_HINT_STAMP ? (chunk << 8 | stamp) + 1 : 0;
+}
+
+/*
+ * Is what the handle wrote last still the end of the chunk? Since then patches were only put behind
+ * it, each under the next stamp, or folded together with all others; so it is if it is there and
+ * none is behind it. Two reads instead of a search from the end, which passes the deletes that
+ * the last fold left.
+ */
+static int chunk_tail_guess(struct kv_txn *txn, const struct inode *r, uint64_t chunk,
+			    struct chunk_tail *out, bool *right)
+{
+	struct kv_buf value = {0};
+	struct model_key key;
+	uint32_t stamp = (uint32_t)((r->tail - 1) & CHUNK_HINT_STAMP);
 	int err;
 
+	*right = false;
+	if (!r->tail || r->tail != chunk_tail_hint(chunk, stamp))
+		return 0;
+	chunk_key(inode_content(r), chunk, stamp + 1, &key);
+	err = kv_txn_get(txn, MODEL_DATA, model_key_slice(&key), NULL);
+	if (err != -KV_E_NOTFOUND)
+		return err;
+	chunk_key(inode_content(r), chunk, stamp, &key);
+	err = kv_txn_get(txn, MODEL_DATA, model_key_slice(&key), stamp ? &value : NULL);
+	if (!err && stamp)
+		err = chunk_sum_of(kv_buf_slice(&value), &out->sum);
+	*right = !err;
+	out->exists = !err;
+	out->stamp = stamp;
+	kv_buf_free(&value);
+	return err == -KV_E_NOTFOUND ? 0 : err;
+}
+
+static int chunk_tail_get(struct kv_txn *txn, const struct inode *r, uint64_t chunk,
+			  struct chunk_tail *out)
+{
+	struct kv_slice value;
+	struct kv_iter *it;
+	uint64_t id = inode_content(r);
+	bool right;
+	int err;
+
+	*out = (struct chunk_tail){0};
+	err = chunk_tail_guess(txn, r, chunk, out, &right);
+	if (err || right)
+		return err;
 	*out = (struct chunk_tail){0};
 	err = chunk_iter_open(txn, id, chunk, chunk + 1, &it);
 	if (err)
@@ -155,12 +210,8 @@ static int chunk_tail_get(struct kv_txn *txn, uint64_t id, uint64_t chunk, struc
 	if (!out->stamp)
 		goto out;
 	err = kv_iter_value(it, &value);
-	if (!err && value.len <= sizeof(head))
-		err = -KV_E_CORRUPT;
-	if (err)
-		goto out;
-	memcpy(&head, value.data, sizeof(head));
-	out->sum = le32_get(head.sum);
+	if (!err)
+		err = chunk_sum_of(value, &out->sum);
 out:
 	kv_iter_close(it);
 	return err == -KV_E_NOTFOUND ? 0 : err;
@@ -245,24 +296,30 @@ static int chunk_write_one(struct kv_txn *txn, struct inode *r, uint64_t chunk, 
 			   struct kv_slice data)
 {
 	struct chunk_tail tail = {0};
-	uint32_t stored = chunk_stored(r, chunk);
+	uint32_t stored = chunk_stored(r, chunk), stamp = 0;
 	int err;
 
 	if (stored) {
-		err = chunk_tail_get(txn, inode_content(r), chunk, &tail);
+		err = chunk_tail_get(txn, r, chunk, &tail);
 		if (err)
 			return err;
 	}
 	if (!tail.exists)
 		r->chunks++;
-	if (!off && data.len >= stored)
-		return chunk_put_base(txn, inode_content(r), chunk, &tail, data);
-	if (!tail.exists && off <= CHUNK_GAP_MAX)
-		return chunk_fold(txn, inode_content(r), chunk, &tail, 0, off, data);
-	if (data.len < MODEL_PATCH_MAX && tail.stamp < MODEL_PATCHES_MAX &&
-	    tail.sum + data.len <= MODEL_PATCH_SUM_MAX)
-		return chunk_put_patch(txn, inode_content(r), chunk, &tail, off, data);
-	return chunk_fold(txn, inode_content(r), chunk, &tail, tail.exists ? stored : 0, off, data);
+	if (!off && data.len >= stored) {
+		err = chunk_put_base(txn, inode_content(r), chunk, &tail, data);
+	} else if (!tail.exists && off <= CHUNK_GAP_MAX) {
+		err = chunk_fold(txn, inode_content(r), chunk, &tail, 0, off, data);
+	} else if (data.len < MODEL_PATCH_MAX && tail.stamp < MODEL_PATCHES_MAX &&
+		   tail.sum + data.len <= MODEL_PATCH_SUM_MAX) {
+		err = chunk_put_patch(txn, inode_content(r), chunk, &tail, off, data);
+		stamp = tail.stamp + 1;
+	} else {
+		err = chunk_fold(txn, inode_content(r), chunk, &tail, tail.exists ? stored : 0, off,
+				 data);
+	}
+	r->tail = chunk_tail_hint(chunk, stamp);
+	return err;
 }
 
 int chunk_write(struct kv_txn *txn, struct inode *r, uint64_t off, struct kv_slice data)
@@ -405,7 +462,7 @@ static int chunk_zero_part(struct kv_txn *txn, struct inode *r, uint64_t chunk, 
 	struct chunk_tail tail;
 	int err;
 
-	err = chunk_tail_get(txn, inode_content(r), chunk, &tail);
+	err = chunk_tail_get(txn, r, chunk, &tail);
 	if (err || !tail.exists)
 		return err;
 	return chunk_write_one(txn, r, chunk, from, data);
@@ -421,7 +478,7 @@ int chunk_truncate(struct kv_txn *txn, struct inode *r, uint64_t size)
 	err = chunk_drop(txn, r, chunk_span(size), chunk_span(r->size));
 	if (err || !keep)
 		return err;
-	err = chunk_tail_get(txn, inode_content(r), chunk, &tail);
+	err = chunk_tail_get(txn, r, chunk, &tail);
 	if (err || !tail.exists)
 		return err;
 	return chunk_fold(txn, inode_content(r), chunk, &tail, keep, 0, kv_slice_of(NULL, 0));

@@ -21,6 +21,9 @@ struct inode {
 	uint64_t content; /* what the chunks' keys begin with, if not the id; else 0 */
 	uint64_t atime, mtime, ctime, btime; /* as encoded */
 	struct kv_slice prefix, xattrs, contents;
+	/* Not of the record: which patch of which chunk the handle wrote last, for chunk.c; 0: it
+	 * does not know. */
+	uint64_t tail;
 };
 
 /* A record with the bytes it borrows from; zero-initialised is empty. */

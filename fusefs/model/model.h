@@ -62,6 +62,7 @@ struct kvfs_node {
 	uint16_t type;		 /* [const] mode & S_IFMT */
 	uint8_t pending;	 /* [shard] NODE_PENDING_* */
 	uint8_t state;		 /* [ns] enum node_state */
+	_Atomic uint64_t tail;	 /* [atomic] inode.tail after the last write */
 	_Atomic bool chunked;	 /* [atomic] a hint: contents were seen in chunks */
 	_Atomic bool unborn;	 /* [atomic] an orphan that gets its name with its first contents */
 	_Atomic uint32_t stages; /* [atomic] open ones; goes down with fs->ns held for writing */

@@ -62,6 +62,7 @@ static int write_run(struct kvfs *fs, struct kv_txn *txn, void *arg)
 		err = write_check_flags(r, a->off);
 	if (err)
 		return err;
+	r->tail = atomic_load_explicit(&a->e.node->tail, memory_order_relaxed);
 	before = *r;
 	err = content_write(fs, txn, r, a->off, a->data, &a->content);
 	if (err)
@@ -78,6 +79,7 @@ static void write_done(struct kvfs *fs, void *arg)
 {
 	struct write_args *a = arg;
 
+	atomic_store_explicit(&a->e.node->tail, a->e.rec.r.tail, memory_order_relaxed);
 	if (a->deferred)
 		times_defer_write(fs, a->e.node, a->e.now);
 	else

@@ -261,6 +261,59 @@ static void plant(const struct model_key *key, size_t key_len, const void *value
 		  0));
 }
 
+static uint64_t seeks(void)
+{
+	struct kv_stats stats;
+
+	kv_get_stats(kvfs_db(m.fs), &stats);
+	return stats.iter_seeks;
+}
+
+START_TEST(test_who_wrote_last_finds_the_end_of_a_chunk_without_a_search)
+{
+	uint64_t before;
+
+	put(0, 'a', 1000);
+	before = seeks();
+	for (unsigned i = 0; i < MODEL_PATCHES_MAX; i++)
+		put(1000 + i, 'b', 1);
+	ck_assert_uint_eq(seeks(), before);
+	put(1000 + MODEL_PATCHES_MAX, 'c', 1); /* folds, and reads for that */
+	ck_assert_uint_eq(model_count_keys(&m, MODEL_DATA), 1);
+	before = seeks();
+	put(1001 + MODEL_PATCHES_MAX, 'd', 1);
+	ck_assert_uint_eq(seeks(), before);
+	ck_assert_uint_eq(byte_at(1000 + MODEL_PATCHES_MAX), 'c');
+	file.tail = 0;
+	put(1002 + MODEL_PATCHES_MAX, 'e', 1);
+	ck_assert_uint_gt(seeks(), before);
+}
+END_TEST
+
+START_TEST(test_a_wrong_idea_of_the_end_does_no_harm)
+{
+	struct test_rng rng = test_rng_seeded("tail");
+	static char want[2 * MODEL_CHUNK];
+
+	for (unsigned i = 0; i < 3000; i++) {
+		uint64_t off = test_rng_below(&rng, sizeof(want) - 3000);
+		size_t len = 1 + test_rng_below(&rng, test_rng_below(&rng, 4) ? 50 : 3000);
+		char byte = (char)('a' + test_rng_below(&rng, 26));
+
+		/* What another handle, or this one before others wrote, may believe. */
+		if (test_rng_below(&rng, 2))
+			file.tail = 1 + (test_rng_below(&rng, 2) << 8 |
+					 test_rng_below(&rng, MODEL_PATCHES_MAX + 2));
+		put(off, byte, len);
+		memset(want + off, byte, len);
+		off = test_rng_below(&rng, file.size);
+		ck_assert_int_eq(byte_at(off), want[off]);
+	}
+	for (uint64_t off = 0; off < file.size; off += 7)
+		ck_assert_int_eq(byte_at(off), want[off]);
+}
+END_TEST
+
 START_TEST(test_damaged_parts_are_errors_and_never_data)
 {
 	static const uint8_t too_long[MODEL_CHUNK + 1];
@@ -281,6 +334,7 @@ START_TEST(test_damaged_parts_are_errors_and_never_data)
 	txn = begin();
 	for (uint64_t chunk = 0; chunk < 3; chunk++)
 		fails(chunk_read(txn, file.id, chunk * MODEL_CHUNK, 1, &b), -KV_E_CORRUPT);
+	file.tail = 0; /* a handle that was just opened */
 	fails(chunk_write(txn, &file, 2 * MODEL_CHUNK + 5, kv_slice_of("x", 1)), -KV_E_CORRUPT);
 	kv_txn_abort(txn);
 }
@@ -300,6 +354,8 @@ int main(void)
 		test_a_long_search_goes_in_steps_and_misses_nothing,
 		test_what_a_range_lacks_is_counted,
 		test_many_chunks_go_by_one_range,
+		test_who_wrote_last_finds_the_end_of_a_chunk_without_a_search,
+		test_a_wrong_idea_of_the_end_does_no_harm,
 		test_damaged_parts_are_errors_and_never_data,
 	};
 

@@ -27,7 +27,7 @@ void lost_note(struct lost *l, const struct kv_problem *p)
 	if (p->to.len)
 		(void)kvfs_damage_id(p->keyspace, p->to, &range.to);
 	if (p->id != KV_PROBLEM_TABLE_PAGE && p->id != KV_PROBLEM_VALUE &&
-	    p->id != KV_PROBLEM_VALUE_DANGLING)
+	    p->id != KV_PROBLEM_VALUE_DANGLING && p->id != KV_PROBLEM_LOG_HOLE)
 		return;
 	if (l->count == l->cap) {
 		size_t cap = l->cap ? 2 * l->cap : 64;

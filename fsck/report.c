@@ -92,8 +92,8 @@ static const char *outcome(const struct report *r, bool repaired)
 static bool engine_is_cheap(enum kv_problem_id id)
 {
 	return id == KV_PROBLEM_SUPERBLOCK_COPY || id == KV_PROBLEM_SUPERBLOCK_STALE ||
-	       id == KV_PROBLEM_TABLE_FILTER || id == KV_PROBLEM_TABLE_PROPS ||
-	       id == KV_PROBLEM_SEGMENT_COUNT;
+	       id == KV_PROBLEM_MANIFEST_COPY || id == KV_PROBLEM_TABLE_FILTER ||
+	       id == KV_PROBLEM_TABLE_PROPS || id == KV_PROBLEM_SEGMENT_COUNT;
 }
 
 static bool files_is_cheap(enum kvfs_problem_id id)
@@ -105,8 +105,13 @@ static bool files_is_cheap(enum kvfs_problem_id id)
 
 static void print_range(const struct kv_problem *p)
 {
-	bool one = p->from.len == p->to.len && !memcmp(p->from.data, p->to.data, p->from.len);
+	bool one = p->from.len && p->from.len == p->to.len &&
+		   !memcmp(p->from.data, p->to.data, p->from.len);
 
+	if (!p->from.len && !p->to.len) {
+		printf("; all keys of keyspace %u", p->keyspace);
+		return;
+	}
 	printf(one ? "; key: " : "; keys from: ");
 	if (p->from.len)
 		lost_print_key(p->keyspace, p->from);
@@ -132,7 +137,7 @@ void report_engine(void *ctx, const struct kv_problem *p)
 	if (r->lost)
 		lost_note(r->lost, p);
 	printf("%d: %s", (int)p->id, p->text);
-	if (p->from.len || p->to.len)
+	if (p->keyspace || p->from.len || p->to.len)
 		print_range(p);
 	printf("%s\n", outcome(r, p->repaired));
 }

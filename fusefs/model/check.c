@@ -157,6 +157,49 @@ static int check_passes(struct check *c)
 	return err;
 }
 
+/* Is there a record of a file? Then it is not some other program's database. */
+static int check_has_record(struct check *c, unsigned keyspace, bool *out)
+{
+	struct kv_slice value;
+	struct kv_iter *it;
+	struct inode record;
+	int err;
+
+	err = kv_iter_open(c->txn, keyspace, NULL, &it);
+	if (err)
+		return err;
+	err = kv_iter_first(it);
+	if (!err)
+		err = kv_iter_value(it, &value);
+	if (!err)
+		*out = *out || !inode_decode(value, &record);
+	kv_iter_close(it);
+	return err == -KV_E_NOTFOUND ? 0 : err;
+}
+
+/* The note that these are files may be lost with the page that it was on. */
+static int check_format(struct check *c, struct kv_db *db)
+{
+	struct le32 version = le32_of(MODEL_FORMAT_NEWEST);
+	struct model_key key;
+	bool files = false;
+	int format = open_check_format(db);
+	int err;
+
+	if (format != -KV_E_NOT_A_VOLUME)
+		return format;
+	err = check_has_record(c, MODEL_NAMES, &files);
+	if (!err)
+		err = check_has_record(c, MODEL_INODES, &files);
+	if (err || !files)
+		return err ? err : format;
+	place_meta("format", &key);
+	err = check_report(c, KVFS_PROBLEM_ROOT, true, "root directory: the format is not noted");
+	return err ? err
+		   : check_fix_value(c, MODEL_META, model_key_slice(&key),
+				     kv_slice_of(&version, sizeof(version)));
+}
+
 static void check_fini(struct check *c)
 {
 	check_fix_free(c);
@@ -175,13 +218,12 @@ static int check_volume(struct check *c, struct kv_db *db)
 	int err;
 
 	c->fs.db = db;
-	err = open_check_format(db);
-	if (err)
-		return err;
 	err = kv_txn_begin(db, &options, &c->txn);
 	if (err)
 		return err;
-	err = check_passes(c);
+	err = check_format(c, db);
+	if (!err)
+		err = check_passes(c);
 	kv_txn_abort(c->txn);
 	if (!err && c->options->repair)
 		err = check_apply(c, db);

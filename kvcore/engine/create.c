@@ -18,6 +18,7 @@
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/logmsg.h"
+#include "kvcore/engine/manifest_copy.h"
 #include "kvcore/engine/manifest_store.h"
 #include "kvcore/format/compress.h"
 #include "kvcore/os/os_env.h"
@@ -33,6 +34,7 @@
 #define CREATE_LOG_CHOSEN (256U * 1024 * 1024) /* the largest log chosen from the size */
 #define CREATE_LOG_GROWS  (64U * 1024 * 1024)  /* of a volume that grows on demand */
 #define CREATE_DATA_MIN	  (4U * 1024 * 1024)   /* of a volume, behind the log */
+#define CREATE_DATA_FIRST (2U * FORMAT_BLOCK)  /* of the first manifest and its copy */
 #define CREATE_PAGE_SIZE  (16U * 1024)
 
 struct creation {
@@ -75,8 +77,8 @@ static int create_wipe_superblocks(struct os_volume *volume)
 	uint64_t size = 0;
 	int err = volume->ops->size(volume, &size);
 
-	for (unsigned i = 0; !err && i < SUPERBLOCK_COPIES; i++) {
-		uint64_t off = (uint64_t)i * SUPERBLOCK_STRIDE;
+	for (unsigned i = 0; !err && i < 2 * SUPERBLOCK_COPIES; i++) {
+		uint64_t off = i / 2 * SUPERBLOCK_STRIDE + i % 2 * MANIFEST_COPY_OFF;
 
 		if (size >= FORMAT_BLOCK && off <= size - FORMAT_BLOCK)
 			err = os_volume_write(volume, off, zeros, sizeof(zeros), 0);
@@ -215,7 +217,7 @@ static int create_manifest(struct creation *c)
 		goto out;
 	c->sb.manifest_extent_count = 1;
 	c->sb.manifest_extents[0].off = c->data_off;
-	c->sb.manifest_extents[0].len = align_up_u64(blob.len, FORMAT_BLOCK);
+	c->sb.manifest_extents[0].len = manifest_copy_room(blob.len);
 	err = manifest_store_write(c->volume, c->checksum, c->sha256, &blob, &c->sb);
 	if (!err)
 		err = os_volume_sync(c->volume);
@@ -231,8 +233,8 @@ static int create_write(struct creation *c)
 	err = create_wipe(c);
 	if (err)
 		return err;
-	err = c->volume->ops->grow(c->volume,
-				   c->sb.size_max ? c->sb.size_max : c->data_off + FORMAT_BLOCK);
+	err = c->volume->ops->grow(c->volume, c->sb.size_max ? c->sb.size_max
+							     : c->data_off + CREATE_DATA_FIRST);
 	if (err)
 		return err;
 	err = create_zero(c, 0, FORMAT_LOG_OFF, false);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "kvcore/base/base.h"
+#include "kvcore/engine/manifest_copy.h"
 
 void manifest_loaded_fini(struct manifest_loaded *m)
 {
@@ -42,10 +43,35 @@ int manifest_store_read_superblock(struct os_volume *volume, struct checksum *sh
 	return superblock_decode(&disk, sha256, out);
 }
 
-/* The extents joined; their sum is known to hold the manifest. */
-static int read_blob(struct os_volume *volume, const struct superblock *sb, struct kv_buf *blob)
+int manifest_store_transfer(struct os_volume *volume, const struct superblock *sb, uint64_t off,
+			    struct kv_slice from, uint8_t *to, size_t len)
 {
-	uint64_t left = sb->manifest_len;
+	uint64_t at = 0; /* of the extent within all of them */
+	size_t done = 0;
+
+	for (uint32_t i = 0; done < len && i < sb->manifest_extent_count; i++) {
+		struct extent e = sb->manifest_extents[i];
+		uint64_t skip = off + done - at;
+		size_t piece;
+		int err;
+
+		at += e.len;
+		if (skip >= e.len)
+			continue;
+		piece = (size_t)min_u64(e.len - skip, len - done);
+		err = to ? os_volume_read(volume, e.off + skip, to + done, piece, 0)
+			 : os_volume_write(volume, e.off + skip, from.data + done, piece, 0);
+		if (err)
+			return err;
+		done += piece;
+	}
+	return done == len ? 0 : -KV_E_CORRUPT;
+}
+
+/* The bytes of a copy, whose sum is not known to be right. */
+static int read_blob(struct os_volume *volume, const struct superblock *sb, unsigned copy,
+		     struct kv_buf *blob)
+{
 	uint64_t size;
 	int err;
 
@@ -53,32 +79,24 @@ static int read_blob(struct os_volume *volume, const struct superblock *sb, stru
 	if (err)
 		return err;
 	/* Before memory is taken for it. */
-	if (left > size)
+	if (sb->manifest_len > size)
 		return -KV_E_CORRUPT;
-	err = buf_resize(blob, (size_t)left);
+	err = buf_resize(blob, (size_t)sb->manifest_len);
 	if (err)
 		return err;
-	for (uint32_t i = 0; left && i < sb->manifest_extent_count; i++) {
-		struct extent e = sb->manifest_extents[i];
-		uint64_t piece = min_u64(e.len, left);
-
-		err = os_volume_read(volume, e.off, blob->data + (sb->manifest_len - left),
-				     (size_t)piece, 0);
-		if (err)
-			return err;
-		left -= piece;
-	}
-	return left ? -KV_E_CORRUPT : 0;
+	if (copy)
+		return manifest_copy_read(volume, sb, blob->data);
+	return manifest_store_transfer(volume, sb, 0, kv_slice_of(NULL, 0), blob->data, blob->len);
 }
 
-int manifest_store_read(struct os_volume *volume, struct checksum *checksum,
-			const struct superblock *sb, struct manifest *out)
+int manifest_store_read_copy(struct os_volume *volume, struct checksum *checksum,
+			     const struct superblock *sb, unsigned copy, struct manifest *out)
 {
 	struct manifest m = {0};
 	struct kv_buf blob = {0};
 	int err;
 
-	err = read_blob(volume, sb, &blob);
+	err = read_blob(volume, sb, copy, &blob);
 	if (err)
 		goto out;
 	err = checksum_verify(checksum, kv_buf_slice(&blob), sb->manifest_sum);
@@ -96,6 +114,16 @@ int manifest_store_read(struct os_volume *volume, struct checksum *checksum,
 out:
 	kv_buf_free(&blob);
 	return err;
+}
+
+int manifest_store_read(struct os_volume *volume, struct checksum *checksum,
+			const struct superblock *sb, struct manifest *out)
+{
+	int err = manifest_store_read_copy(volume, checksum, sb, 0, out);
+
+	if (err != -KV_E_CHECKSUM && err != -KV_E_CORRUPT && err != -EIO)
+		return err;
+	return manifest_store_read_copy(volume, checksum, sb, 1, out) ? err : 0;
 }
 
 /* Of two reasons not to open, the one that says more. */
@@ -146,7 +174,11 @@ int manifest_store_load(struct os_volume *volume, struct checksum *sha256,
 	err = checksum_new(m.sb.checksum_algo, &m.checksum);
 	if (err)
 		return err;
-	err = manifest_store_read(volume, m.checksum, &m.sb, &m.manifest);
+	err = manifest_store_read_copy(volume, m.checksum, &m.sb, 0, &m.manifest);
+	if (err) {
+		m.manifest_err = err;
+		err = manifest_store_read(volume, m.checksum, &m.sb, &m.manifest);
+	}
 	if (err) {
 		checksum_free(m.checksum);
 		return err;
@@ -159,7 +191,7 @@ int manifest_store_load(struct os_volume *volume, struct checksum *sha256,
 
 int manifest_store_alloc(struct space *space, uint64_t len, struct superblock *sb)
 {
-	uint64_t left = align_up_u64(len, FORMAT_BLOCK);
+	uint64_t left = manifest_copy_room(len);
 	int err = 0;
 
 	sb->manifest_extent_count = 0;
@@ -208,23 +240,6 @@ static int sync_volume(struct os_volume *volume)
 	return err == -ENOMEM ? -EIO : err;
 }
 
-static int write_blob(struct os_volume *volume, struct kv_slice blob, const struct superblock *sb)
-{
-	uint64_t done = 0;
-
-	for (uint32_t i = 0; done < blob.len && i < sb->manifest_extent_count; i++) {
-		struct extent e = sb->manifest_extents[i];
-		uint64_t piece = min_u64(e.len, blob.len - done);
-		int err = write_volume(volume, e.off, blob.data + done, (size_t)piece);
-
-		if (err)
-			return err;
-		done += piece;
-	}
-	KV_ASSERT(done == blob.len);
-	return 0;
-}
-
 int manifest_store_write(struct os_volume *volume, struct checksum *checksum,
 			 struct checksum *sha256, struct kv_buf *blob, struct superblock *sb)
 {
@@ -235,12 +250,15 @@ int manifest_store_write(struct os_volume *volume, struct checksum *checksum,
 	if (err)
 		return err;
 	sb->manifest_len = blob->len;
+	sb->compat |= FORMAT_COMPAT_COPIES;
 	err = buf_append_zeros(blob, (size_t)(align_up_u64(blob->len, FORMAT_BLOCK) - blob->len));
 	if (err)
 		return err;
-	err = write_blob(volume, kv_buf_slice(blob), sb);
+	err = manifest_store_transfer(volume, sb, 0, kv_buf_slice(blob), NULL, blob->len);
+	if (!err)
+		err = manifest_copy_write(volume, sha256, kv_buf_slice(blob), sb);
 	if (err)
-		return err;
+		return err == -ENOMEM ? -EIO : err;
 	err = sync_volume(volume);
 	if (err)
 		return err;

@@ -21,6 +21,7 @@ struct manifest_loaded {
 	int copy_err[SUPERBLOCK_COPIES];  /* 0: whole, else why it cannot be read */
 	bool copy_old[SUPERBLOCK_COPIES]; /* whole, but of an earlier generation */
 	unsigned copy_used;
+	int manifest_err; /* 0: the manifest is whole, else why its copy was taken */
 };
 
 /*
@@ -39,21 +40,34 @@ void manifest_loaded_fini(struct manifest_loaded *m);
  * -KV_E_NOT_A_VOLUME if the volume is too short to hold it. */
 int manifest_store_read_superblock(struct os_volume *volume, struct checksum *sha256, unsigned copy,
 				   struct superblock *out) KV_MUST_CHECK;
-/* The manifest that a superblock points to, verified, and matched with it. */
+/*
+ * The manifest that a superblock points to, verified, and matched with it; if it is damaged, its
+ * copy. Return: 0, -ENOMEM, or what is wrong with the first one.
+ */
 int manifest_store_read(struct os_volume *volume, struct checksum *checksum,
 			const struct superblock *sb, struct manifest *out) KV_MUST_CHECK;
+/* The same of one of them, @copy 0 or 1. Return: also -KV_E_NOTFOUND, this volume has no copies. */
+int manifest_store_read_copy(struct os_volume *volume, struct checksum *checksum,
+			     const struct superblock *sb, unsigned copy, struct manifest *out)
+	KV_MUST_CHECK;
+/*
+ * Move @len bytes between memory and the extents of the manifest taken as one, from @off on: out of
+ * @from, or if @to is not NULL into it. Return: 0, -KV_E_CORRUPT (the extents end before), -errno.
+ */
+int manifest_store_transfer(struct os_volume *volume, const struct superblock *sb, uint64_t off,
+			    struct kv_slice from, uint8_t *to, size_t len) KV_MUST_CHECK;
 
 /*
- * Allocate room for a manifest of @len bytes, as SPACE_MANIFEST, into the extents of @sb.
- * Return: 0, -KV_E_NOSPACE (nothing is allocated).
+ * Allocate room for a manifest of @len bytes and its copies, as SPACE_MANIFEST, into the extents of
+ * @sb. Return: 0, -KV_E_NOSPACE (nothing is allocated).
  */
 int manifest_store_alloc(struct space *space, uint64_t len, struct superblock *sb) KV_MUST_CHECK;
 /* Give the extents of @sb back. */
 void manifest_store_release(struct space *space, const struct superblock *sb);
 
 /*
- * Write the manifest into the extents of @sb, sync (which also makes durable whatever
- * it refers to), and write the superblock. Fills in the length and sum of @sb.
+ * Write the manifest into the extents of @sb, and the copies of both; sync (which also makes
+ * durable whatever it refers to), and write the superblock. Fills in the length and sum of @sb.
  * @blob: the encoded manifest; padded to whole blocks by the call
  * Return: 0, or an error: what is on the volume is then the old state or the new one, or
  * -ENOMEM: nothing was written.

@@ -10,7 +10,10 @@
  * superblock write, replaces them together. Until then nothing that the volume
  * refers to has been touched, so an interruption leaves it as it was.
  *
- * The log is left alone: the next open replays it on top of the mended tables.
+ * The log is left alone, the next open replays it on top of the mended tables; but for two things.
+ * If it has a hole, the edit fences off what is behind the hole. If it refers to a large value that
+ * is damaged, there is a second round, before which the volume is opened and closed in order, so
+ * that all references are in tables.
  */
 #include "kvcore/engine/repair.h"
 
@@ -24,12 +27,22 @@
 
 static bool finding_is_superblock(const struct verify_finding *f)
 {
-	return f->id == KV_PROBLEM_SUPERBLOCK_COPY || f->id == KV_PROBLEM_SUPERBLOCK_STALE;
+	return f->id == KV_PROBLEM_SUPERBLOCK_COPY || f->id == KV_PROBLEM_SUPERBLOCK_STALE ||
+	       f->id == KV_PROBLEM_SUPERBLOCK_NONE;
 }
 
+/* Mended by a new manifest. */
 static bool finding_is_of_tables(const struct verify_finding *f)
 {
-	return f->table != VERIFY_NO_TABLE || f->id == KV_PROBLEM_SEGMENT_COUNT;
+	return f->table != VERIFY_NO_TABLE || f->id == KV_PROBLEM_SEGMENT_COUNT ||
+	       f->id == KV_PROBLEM_MANIFEST_COPY || f->id == KV_PROBLEM_LOG_HOLE;
+}
+
+/* A large value that only the log refers to: a table must, for it to be mended. */
+static bool finding_is_of_log_value(const struct verify_finding *f)
+{
+	return f->table == VERIFY_NO_TABLE &&
+	       (f->id == KV_PROBLEM_VALUE || f->id == KV_PROBLEM_VALUE_DANGLING);
 }
 
 static bool repair_wanted(const struct verify *v, bool (*is)(const struct verify_finding *f))
@@ -152,6 +165,10 @@ static int repair_apply(struct repair *r)
 	deltas = calloc(v->manifest.segment_count + 1, sizeof(*deltas));
 	if (!deltas)
 		return -ENOMEM;
+	if (v->log_hole) { /* what stands behind it is left out from now on */
+		edit.log_epoch = v->manifest.log_epoch + 1;
+		edit.log_fence = v->log_cut;
+	}
 	edit.deltas = deltas;
 	edit.delta_count = repair_deltas(v, deltas);
 	err = versions_apply(r->versions, &edit);
@@ -221,12 +238,17 @@ static void repair_report(struct verify *v, bool superblocks, bool tables)
 
 		p.repaired = (superblocks && finding_is_superblock(f)) ||
 			     (tables && finding_is_of_tables(f));
+		if (v->again && !p.repaired) {
+			v->result->problems--; /* the next round finds it again */
+			continue;
+		}
 		v->result->repaired += p.repaired;
 		if (v->options->found)
 			v->options->found(v->options->ctx, &p);
 	}
 }
 
+/* Mend what is found. @again: all that is left can be mended once the log is in tables. */
 static int repair_all(struct verify *v)
 {
 	bool superblocks = false;
@@ -243,7 +265,7 @@ static int repair_all(struct verify *v)
 	err = repair_superblocks(v);
 	if (err)
 		return err;
-	superblocks = true;
+	superblocks = v->sb.generation;
 	if (!v->no_repair && repair_wanted(v, finding_is_of_tables)) {
 		err = repair_tables(v);
 		tables = !err;
@@ -254,24 +276,63 @@ static int repair_all(struct verify *v)
 			err = 0;
 		}
 	}
+	v->again = v->again && !err && !v->no_repair && repair_wanted(v, finding_is_of_log_value);
 	repair_report(v, superblocks, tables);
 	return err;
+}
+
+/* One round. @again: whether there may be another one; receives whether it is wanted. */
+static int repair_round(const char *path, const struct kv_verify_options *options, bool *again,
+			struct kv_verify_result *found)
+{
+	struct verify v;
+	int close_err;
+	int err;
+
+	err = verify_open(&v, path, options, 0, found);
+	v.again = *again;
+	if (!err)
+		err = repair_all(&v);
+	*again = v.again && !err;
+	close_err = verify_close(&v);
+	return err ? err : close_err;
+}
+
+/* Bring what the log holds into tables. */
+static int repair_replay(const char *path, const struct kv_verify_options *options)
+{
+	const struct kv_options o = {.log = options->log, .env = options->env};
+	struct kv_db *db;
+	int err, close_err;
+
+	err = kv_open(path, &o, &db);
+	if (err)
+		return err;
+	err = kv_flush(db);
+	close_err = kv_close(db);
+	return err ? err : close_err;
 }
 
 int kv_repair(const char *path, const struct kv_verify_options *options,
 	      struct kv_verify_result *result)
 {
 	static const struct kv_verify_options defaults;
+	struct kv_verify_result first = {0};
 	struct kv_verify_result found;
-	struct verify v;
-	int close_err;
+	bool again = true;
 	int err;
 
-	err = verify_open(&v, path, options ? options : &defaults, 0, &found);
-	if (!err)
-		err = repair_all(&v);
-	close_err = verify_close(&v);
-	err = err ? err : close_err;
+	options = options ? options : &defaults;
+	err = repair_round(path, options, &again, &found);
+	if (!err && again) {
+		first = found;
+		err = repair_replay(path, options);
+		again = false;
+		if (!err)
+			err = repair_round(path, options, &again, &found);
+		found.problems += first.problems;
+		found.repaired += first.repaired;
+	}
 	if (!err && result)
 		*result = found;
 	return err;

@@ -20,6 +20,7 @@
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
+#include "kvcore/engine/manifest_copy.h"
 #include "kvcore/engine/manifest_store.h"
 #include "kvcore/os/os_env.h"
 
@@ -144,9 +145,15 @@ int verify_report(struct verify *v, enum kv_problem_id id, size_t table, struct 
 
 /* ---- superblocks --------------------------------------------------------- */
 
-/* Choose the newest whole copy. Return: 0, or why this is no volume that we can look at. */
-static int superblocks_judge(struct verify *v)
+/*
+ * Choose the newest whole copy, or if there is none what can be found elsewhere.
+ * @search: wherever it may be
+ * Return: 0, or why this is no volume that we can look at.
+ */
+static int superblocks_judge(struct verify *v, bool search)
 {
+	int found;
+
 	bool magic = false;
 
 	for (unsigned i = 0; i < SUPERBLOCK_COPIES; i++) {
@@ -160,6 +167,11 @@ static int superblocks_judge(struct verify *v)
 		if (!err && v->copy[i].generation > v->sb.generation)
 			v->sb = v->copy[i];
 	}
+	if (v->sb.generation)
+		return 0;
+	found = manifest_copy_find(v->volume, v->sha256, search, &v->sb, &v->sb_found);
+	if (found != -KV_E_NOTFOUND)
+		return found;
 	return magic ? 0 : -KV_E_NOT_A_VOLUME;
 }
 
@@ -170,6 +182,12 @@ static int superblocks_report(struct verify *v)
 	if (!v->sb.generation)
 		return verify_report(v, KV_PROBLEM_SUPERBLOCK_NONE, VERIFY_NO_TABLE, no_key, no_key,
 				     "superblock: no copy is whole");
+	if (v->sb_found)
+		return verify_report(v, KV_PROBLEM_SUPERBLOCK_NONE, VERIFY_NO_TABLE, no_key, no_key,
+				     "superblock: no copy is whole; one of generation %" PRIu64
+				     " was found at %" PRIu64
+				     "; what was checkpointed later is lost, if anything was",
+				     v->sb.generation, v->sb_found);
 	for (unsigned i = 0; !err && i < SUPERBLOCK_COPIES; i++) {
 		const struct superblock *sb = &v->copy[i];
 
@@ -192,22 +210,48 @@ static int superblocks_report(struct verify *v)
 
 /* ---- manifest and extents ------------------------------------------------- */
 
+static int manifest_report(struct verify *v, enum kv_problem_id id, const char *what, int why)
+{
+	return verify_report(v, id, VERIFY_NO_TABLE, no_key, no_key,
+			     "manifest: %s of generation %" PRIu64 " is damaged: %s", what,
+			     v->sb.generation, verify_why(why));
+}
+
+/* The manifest, its copy, and those of the superblock. */
 static int manifest_read(struct verify *v)
 {
-	const char *why;
-	int err;
+	struct manifest second = {0};
+	int first_err, second_err, err;
 
-	err = manifest_store_read(v->volume, v->checksum, &v->sb, &v->manifest);
-	if (!err) {
-		v->have_manifest = true;
-		return 0;
+	first_err = manifest_store_read_copy(v->volume, v->checksum, &v->sb, 0, &v->manifest);
+	if (first_err && !verify_is_damage(first_err))
+		return first_err;
+	second_err = manifest_store_read_copy(v->volume, v->checksum, &v->sb, 1, &second);
+	if (second_err && second_err != -KV_E_NOTFOUND && !verify_is_damage(second_err)) {
+		err = second_err;
+		goto out;
 	}
-	if (!verify_is_damage(err))
-		return err;
-	why = verify_why(err);
-	return verify_report(v, KV_PROBLEM_MANIFEST, VERIFY_NO_TABLE, no_key, no_key,
-			     "manifest: generation %" PRIu64 " is damaged: %s", v->sb.generation,
-			     why);
+	if (first_err && second_err) {
+		err = manifest_report(v, KV_PROBLEM_MANIFEST, "what describes the state",
+				      first_err);
+		goto out;
+	}
+	v->have_manifest = true;
+	if (first_err) {
+		v->manifest = second; /* and there is no second one to release */
+		return manifest_report(v, KV_PROBLEM_MANIFEST_COPY, "the first copy", first_err);
+	}
+	err = manifest_copy_check(v->volume, v->sha256, &v->sb);
+	if (err && !verify_is_damage(err))
+		goto out;
+	if (verify_is_damage(second_err))
+		err = manifest_report(v, KV_PROBLEM_MANIFEST_COPY, "the second copy", second_err);
+	else if (err)
+		err = manifest_report(v, KV_PROBLEM_MANIFEST_COPY, "a copy of the superblock", err);
+out:
+	if (!second_err)
+		manifest_fini(&second);
+	return err;
 }
 
 struct claim {
@@ -306,7 +350,7 @@ static int extents_check(struct verify *v)
 
 /* ---- the whole ------------------------------------------------------------- */
 
-static int verify_prepare(struct verify *v)
+int verify_tables_prepare(struct verify *v)
 {
 	const struct manifest *m = &v->manifest;
 
@@ -324,18 +368,24 @@ static int verify_prepare(struct verify *v)
 	return 0;
 }
 
+int verify_roots(struct verify *v)
+{
+	int err = superblocks_report(v);
+
+	if (err || !v->sb.generation)
+		return err;
+	return manifest_read(v);
+}
+
 int verify_all(struct verify *v)
 {
 	const struct kv_progress *p = v->options->progress;
 	int err;
 
-	err = superblocks_report(v);
-	if (err || !v->sb.generation)
-		return err;
-	err = manifest_read(v);
+	err = verify_roots(v);
 	if (err || !v->have_manifest)
 		return err;
-	err = verify_prepare(v);
+	err = verify_tables_prepare(v);
 	if (err)
 		return err;
 	err = extents_check(v);
@@ -351,7 +401,7 @@ int verify_all(struct verify *v)
 	return p && p->report(p->ctx, v->done, v->total) ? -KV_E_INTERRUPTED : 0;
 }
 
-static int open_parts(struct verify *v)
+static int open_parts(struct verify *v, bool search)
 {
 	int err;
 
@@ -364,7 +414,7 @@ static int open_parts(struct verify *v)
 	for (unsigned i = 0; i < SUPERBLOCK_COPIES; i++)
 		v->copy_err[i] =
 			manifest_store_read_superblock(v->volume, v->sha256, i, &v->copy[i]);
-	err = superblocks_judge(v);
+	err = superblocks_judge(v, search);
 	if (err || !v->sb.generation)
 		return err;
 	err = checksum_new(v->sb.checksum_algo, &v->checksum);
@@ -397,7 +447,7 @@ int verify_open(struct verify *v, const char *path, const struct kv_verify_optio
 	err = v->env->ops->volume_open(v->env, path, flags, 0, &v->volume, NULL);
 	if (err)
 		return err;
-	return open_parts(v);
+	return open_parts(v, !(flags & OS_OPEN_RDONLY));
 }
 
 int verify_close(struct verify *v)

@@ -48,9 +48,12 @@ struct verify {
 	int copy_err[SUPERBLOCK_COPIES]; /* of reading and decoding each copy */
 	struct superblock copy[SUPERBLOCK_COPIES];
 	struct superblock sb; /* the newest whole copy; generation 0: there is none */
+	uint64_t sb_found;    /* 0, or where it was found, as neither copy is whole */
 	bool have_manifest;
 	struct manifest manifest;
-	bool no_repair;	      /* overlaps or extents out of bounds: nothing may be allocated */
+	bool no_repair; /* overlaps or extents out of bounds: nothing may be allocated */
+	bool log_hole;	/* the log can be followed only up to @log_cut, LSN */
+	uint64_t log_cut;
 	bool live_unknown;    /* a leaf is damaged: live counts cannot be judged */
 	uint64_t *live;	      /* by segment index: stored bytes that readable entries refer to */
 	uint64_t *table_live; /* the same, of the table at hand */
@@ -58,6 +61,7 @@ struct verify {
 	bool *counted;	      /* by table index: its values are in @live */
 	struct kv_buf value;  /* scratch */
 
+	bool again;   /* repair: another round is possible, or wanted */
 	bool collect; /* keep findings instead of reporting them */
 	struct verify_finding *findings;
 	size_t finding_count, finding_cap;
@@ -74,6 +78,10 @@ int verify_open(struct verify *v, const char *path, const struct kv_verify_optio
 		unsigned flags, struct kv_verify_result *result) KV_MUST_CHECK;
 /* Safe on what verify_open() left, also after its failure. Returns the close error. */
 int verify_close(struct verify *v);
+/* The superblock copies, as read into @v, and the manifest. */
+int verify_roots(struct verify *v) KV_MUST_CHECK;
+/* Memory for what is counted of the manifest's tables and segments. */
+int verify_tables_prepare(struct verify *v) KV_MUST_CHECK;
 /* Everything, in order. Return: 0 if all could be looked at, whatever was found. */
 int verify_all(struct verify *v) KV_MUST_CHECK;
 
@@ -96,6 +104,8 @@ unsigned verify_key(struct kv_slice ikey, struct kv_slice *key);
 
 /* All tables: pages, order, counts, bounds, filters, values; levels; live counts. */
 int verify_tables(struct verify *v) KV_MUST_CHECK;
+/* One of them by itself; nothing that is between tables. */
+int verify_table(struct verify *v, size_t index) KV_MUST_CHECK;
 
 /* ---- verify_log.c ---- */
 

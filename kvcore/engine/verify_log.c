@@ -6,6 +6,9 @@
  * placed, and the highest durable LSN is learnt; then the values of frames up
  * to that LSN are read. A value behind it was never acknowledged as durable,
  * so a power loss may have taken it without any damage: recovery ends there.
+ *
+ * Where the log has a hole, a repair cuts it, since effects must remain a prefix of the commits.
+ * The keys of the frames behind it that are whole are named as lost.
  */
 #include "kvcore/engine/verify.h"
 
@@ -16,6 +19,8 @@
 #include "kvcore/base/buf.h"
 #include "kvcore/engine/values.h"
 #include "kvcore/wal/wal_reader.h"
+
+#define LOST_MAX 1000U /* keys behind a hole that are named */
 
 static const struct kv_slice no_key;
 
@@ -76,6 +81,7 @@ struct log_check {
 	bool content;	  /* second pass */
 	uint64_t durable; /* LSN; of the first pass */
 	uint64_t refs;
+	unsigned lost; /* keys behind a hole */
 };
 
 static int log_value(struct log_check *c, const struct wal_frame *frame, const struct record_op *op)
@@ -145,11 +151,59 @@ static int log_frame(struct log_check *c, const struct wal_frame *frame)
 		return 0;
 	if (!verify_is_damage(err))
 		return err;
-	return c->content
-		       ? 0
-		       : verify_report(c->v, KV_PROBLEM_LOG_HOLE, VERIFY_NO_TABLE, no_key, no_key,
-				       "log: the records of a frame are malformed lsn=%" PRIu64,
-				       frame->lsn);
+	if (c->content || c->v->log_hole)
+		return 0;
+	c->v->log_hole = true;
+	c->v->log_cut = frame->lsn;
+	return verify_report(c->v, KV_PROBLEM_LOG_HOLE, VERIFY_NO_TABLE, no_key, no_key,
+			     "log: the records of a frame are malformed lsn=%" PRIu64, frame->lsn);
+}
+
+/* Every key of a frame behind a hole: its change cannot be replayed. */
+static int lost_frame(struct log_check *c, const struct wal_frame *frame)
+{
+	struct record_reader records;
+	struct record_op op;
+	kv_seq seq;
+	int err = 0;
+
+	record_reader_init(&records, frame->payload);
+	while (!err && !record_reader_next(&records, &seq)) {
+		while (!err && !record_reader_op(&records, &op)) {
+			bool range = op.kind == ENTRY_RANGE_DELETE;
+
+			if (++c->lost > LOST_MAX)
+				return 0;
+			err = verify_report(c->v, KV_PROBLEM_LOG_HOLE, VERIFY_NO_TABLE, op.key,
+					    range ? op.value : op.key,
+					    "log: a change of commit %" PRIu64 " is lost%s", seq,
+					    c->lost == LOST_MAX ? "; there are more" : "");
+		}
+	}
+	return err;
+}
+
+/* The log was followed to a hole. Say so, and what stands behind it. */
+static int log_hole(struct log_check *c, struct wal_reader *reader)
+{
+	struct verify *v = c->v;
+	struct wal_position pos;
+	struct wal_frame frame;
+	int err;
+
+	wal_reader_position(reader, &pos);
+	if (!v->log_hole)
+		v->log_cut = pos.lsn;
+	v->log_hole = true;
+	err = verify_report(v, KV_PROBLEM_LOG_HOLE, VERIFY_NO_TABLE, no_key, no_key,
+			    "log: a durable frame is damaged lsn=%" PRIu64
+			    "; what was committed after it cannot be replayed",
+			    pos.lsn);
+	if (!err)
+		err = wal_reader_resume(reader);
+	while (!err && !(err = wal_reader_next(reader, &frame)))
+		err = lost_frame(c, &frame);
+	return err == -KV_E_NOTFOUND || verify_is_damage(err) ? 0 : err;
 }
 
 static int log_pass(struct log_check *c)
@@ -181,15 +235,8 @@ static int log_pass(struct log_check *c)
 	}
 	if (err == -KV_E_NOTFOUND)
 		err = 0;
-	else if (verify_is_damage(err)) {
-		wal_reader_position(reader, &start);
-		err = c->content ? 0
-				 : verify_report(v, KV_PROBLEM_LOG_HOLE, VERIFY_NO_TABLE, no_key,
-						 no_key,
-						 "log: a durable frame is damaged lsn=%" PRIu64
-						 "; what was committed after it cannot be replayed",
-						 start.lsn);
-	}
+	else if (verify_is_damage(err))
+		err = c->content ? 0 : log_hole(c, reader);
 out:
 	wal_reader_close(reader);
 	return err;

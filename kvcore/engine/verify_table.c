@@ -281,7 +281,7 @@ static int check_props(struct table_check *c)
 	return 0;
 }
 
-static int verify_table(struct verify *v, size_t index)
+int verify_table(struct verify *v, size_t index)
 {
 	struct table_check c = {.v = v, .index = index, .m = &v->manifest.tables[index]};
 	struct table_walk walk = {.page = check_page, .entry = check_entry, .ctx = &c};

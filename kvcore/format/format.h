@@ -5,8 +5,8 @@
  * there is no padding. Every structure is covered by a checksum held by whoever
  * points to it, up to the superblock, which holds its own.
  *
- *   0          superblock copy 0          4 KiB
- *   64 KiB     superblock copy 1          4 KiB
+ *   0          superblock copy 0          4 KiB, then copies of the manifests of even generations
+ *   64 KiB     superblock copy 1          4 KiB, then the same of odd ones
  *   128 KiB    log ring                   log_size
  *   then       data: manifest, tables and value segments, in extents of 4 KiB blocks
  */
@@ -31,11 +31,17 @@
 #define FORMAT_LOG_OFF	  131072U
 
 /* Feature bits this build knows. */
-#define FORMAT_COMPAT_KNOWN    0ULL
+#define FORMAT_COMPAT_COPIES   1ULL /* each manifest has copies, section 5.1 of docs/format.md */
+#define FORMAT_COMPAT_KNOWN    FORMAT_COMPAT_COPIES
 #define FORMAT_RO_COMPAT_KNOWN 0ULL
 #define FORMAT_INCOMPAT_KNOWN  0ULL
 
 #define MANIFEST_EXTENTS_MAX 64U
+
+/* The copy of generation n: a superblock at this + n % 2 * SUPERBLOCK_STRIDE, and a manifest of at
+ * most so many bytes behind it. */
+#define MANIFEST_COPY_OFF FORMAT_BLOCK
+#define MANIFEST_COPY_MAX (SUPERBLOCK_STRIDE - 2 * FORMAT_BLOCK)
 
 struct extent_disk {
 	struct le64 off; /* bytes from the volume's start, a multiple of FORMAT_BLOCK */

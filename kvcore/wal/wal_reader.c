@@ -41,7 +41,8 @@ struct wal_reader {
 	struct wal_fence fence;
 	uint64_t epoch; /* of the last frame */
 	bool clean;
-	int ended; /* what to return from now on; 0: go on */
+	int ended;		    /* what to return from now on; 0: go on */
+	struct wal_position beyond; /* of the frame that proved a hole; 0: of none */
 	struct window window;
 	struct window probe; /* of the search for a hole */
 };
@@ -211,7 +212,8 @@ static int judge(struct wal_reader *r, uint64_t lsn, const uint8_t *p, uint64_t 
 	int err;
 
 	memcpy(&h, p, sizeof(h));
-	if (!header_fits(&r->options, &h, lsn) || le64_get(h.durable_lsn) <= r->pos.lsn)
+	if (!header_fits(&r->options, &h, lsn) || le64_get(h.durable_lsn) <= r->pos.lsn ||
+	    (lsn >= r->fence.lsn && le64_get(h.epoch) < r->fence.epoch))
 		return 0;
 	cost = wal_frame_len(le32_get(h.payload_len));
 	if (cost > *budget) {
@@ -227,6 +229,8 @@ static int judge(struct wal_reader *r, uint64_t lsn, const uint8_t *p, uint64_t 
 	       "wal: hole at lsn=%llu, frame lsn=%llu says durable_lsn=%llu",
 	       (unsigned long long)r->pos.lsn, (unsigned long long)lsn,
 	       (unsigned long long)le64_get(h.durable_lsn));
+	r->beyond.lsn = lsn;
+	memcpy(r->beyond.prev_sum, h.prev_sum, CHECKSUM_LEN);
 	return -KV_E_CORRUPT;
 }
 
@@ -316,6 +320,16 @@ int wal_reader_next(struct wal_reader *r, struct wal_frame *out)
 	}
 	r->ended = err ? err : -KV_E_NOTFOUND;
 	return r->ended;
+}
+
+int wal_reader_resume(struct wal_reader *r)
+{
+	if (!r->beyond.lsn)
+		return -KV_E_NOTFOUND;
+	r->pos = r->beyond;
+	r->ended = 0;
+	r->beyond.lsn = 0;
+	return 0;
 }
 
 void wal_reader_position(const struct wal_reader *r, struct wal_position *out)

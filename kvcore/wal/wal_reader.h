@@ -9,7 +9,7 @@
  * LSN behind the end (its place in the ring agrees with its LSN) and whose
  * durable_lsn lies behind the end too proves that frames after the end were
  * once durable. Then the log has a hole, which is -KV_E_CORRUPT and never taken
- * for an end.
+ * for an end. A frame that the fence leaves out proves nothing.
  *
  * Thread safety: one thread per object.
  */
@@ -48,6 +48,12 @@ void wal_reader_close(struct wal_reader *r);
  * Return: 0, -KV_E_NOTFOUND (the end), -KV_E_CORRUPT (a hole), -ENOMEM, -errno of a read.
  */
 int wal_reader_next(struct wal_reader *r, struct wal_frame *out) KV_MUST_CHECK;
+
+/*
+ * After -KV_E_CORRUPT: go on with the frame that proved the hole. For reports of what is lost only:
+ * no replay may go over a hole. Return: 0, -KV_E_NOTFOUND (it is not known).
+ */
+int wal_reader_resume(struct wal_reader *r) KV_MUST_CHECK;
 
 /* Where the writer goes on: after the last frame that wal_reader_next() returned. */
 void wal_reader_position(const struct wal_reader *r, struct wal_position *out);

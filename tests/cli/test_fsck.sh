@@ -112,15 +112,32 @@ for offset in 300 65836; do
 	cmp -s v volume || fail "the repaired volume differs from the whole one"
 done
 
-# --- both superblocks: nothing can be done, and it says so -----------------------------------------
+# --- both superblocks: a copy of them serves, and a search if that is gone too -----------------------
+for wiped in 300 'the head'; do
+	cp volume v
+	if [ "$wiped" = 300 ]; then
+		spoil v 300
+		spoil v 65836
+		gives 4 -n v
+		grep -q '^102: ' out || fail "no superblock: $(cat out)"
+	else
+		dd if=/dev/zero of=v bs=131072 count=1 conv=notrunc 2>/dev/null
+		gives 8 -n v # without a search it is no volume
+	fi
+	gives 1 -y v
+	grep -q '^102: .*; repaired$' out || fail "no superblock: $(cat out)"
+	gives 0 -n v
+done
+
+# --- the manifest: its copy serves ---------------------------------------------------------------------
 cp volume v
-spoil v 300
-spoil v 65836
-sum=$(sha256sum <v)
+off=$("$KVFS_BIN/kvfs" dump --superblock v 2>/dev/null | sed -n 's/.*manifest_extent.* off=\([0-9]*\).*/\1/p' | head -1)
+[ -n "$off" ] || off=$(LC_ALL=C grep -abo KMNF v | cut -d: -f1 | while read -r o; do [ "$o" -gt 131072 ] && echo "$o"; done | tail -1)
+spoil v $((off + 10))
 gives 4 -n v
-gives 4 -y v
-grep -q '^102: ' out || fail "no superblock: $(cat out)"
-[ "$(sha256sum <v)" = "$sum" ] || fail "a volume beyond repair was changed"
+grep -q '^112: ' out || fail "manifest: $(cat out)"
+gives 1 -p -f v
+gives 0 -n v
 
 # --- data: a value, and pages of the tables ---------------------------------------------------------
 cp volume v

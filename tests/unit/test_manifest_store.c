@@ -68,21 +68,28 @@ START_TEST(test_without_a_whole_copy_the_reason_is_told)
 }
 END_TEST
 
-START_TEST(test_any_flip_in_the_manifest_is_found)
+/* The copy serves for it; without one the reason is told. */
+START_TEST(test_any_flip_in_the_manifest_is_found_and_survived)
 {
 	struct manifest_loaded m;
 	struct extent e;
 	struct fixture f;
-	uint64_t len;
+	uint64_t len, copy;
 
 	make_volume(&f);
 	ck_assert_int_eq(load(&f, &m), 0);
 	e = m.sb.manifest_extents[0];
 	len = m.sb.manifest_len;
+	copy = MANIFEST_COPY_OFF + m.sb.generation % 2 * SUPERBLOCK_STRIDE + FORMAT_BLOCK;
 	manifest_loaded_fini(&m);
 	for (uint64_t bit = 0; bit < 8 * len; bit++) {
 		sim_env_flip(f.env, FIXTURE_NAME, e.off + bit / 8, bit % 8);
+		ck_assert_int_eq(load(&f, &m), 0);
+		ck_assert_uint_eq(m.manifest.table_count, 2);
+		manifest_loaded_fini(&m);
+		sim_env_flip(f.env, FIXTURE_NAME, copy + bit / 8, (bit + 1) % 8);
 		ck_assert_int_eq(load(&f, &m), -KV_E_CHECKSUM);
+		sim_env_flip(f.env, FIXTURE_NAME, copy + bit / 8, (bit + 1) % 8);
 		sim_env_flip(f.env, FIXTURE_NAME, e.off + bit / 8, bit % 8);
 	}
 	fixture_close(&f);
@@ -179,7 +186,7 @@ int main(void)
 	const TTest *const tests[] = {
 		test_any_flip_in_one_copy_is_survived,
 		test_without_a_whole_copy_the_reason_is_told,
-		test_any_flip_in_the_manifest_is_found,
+		test_any_flip_in_the_manifest_is_found_and_survived,
 		test_the_newest_whole_copy_wins,
 		test_a_manifest_of_another_generation_is_refused,
 		test_a_manifest_may_lie_in_many_extents,

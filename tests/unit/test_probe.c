@@ -73,6 +73,9 @@ START_TEST(test_what_is_no_volume_is_told_apart_from_a_damaged_one)
 	sim_env_flip(e, SAMPLE_NAME, 500, 1);
 	ck_assert_int_eq(kv_probe(SAMPLE_NAME, sim_env_os(e), &info), 0); /* the other copy */
 	sim_env_flip(e, SAMPLE_NAME, SUPERBLOCK_STRIDE + 500, 1);
+	ck_assert_int_eq(kv_probe(SAMPLE_NAME, sim_env_os(e), &info), 0); /* that of the manifest */
+	sim_env_flip(e, SAMPLE_NAME, MANIFEST_COPY_OFF + 500, 1);
+	sim_env_flip(e, SAMPLE_NAME, MANIFEST_COPY_OFF + SUPERBLOCK_STRIDE + 500, 1);
 	ck_assert_int_eq(kv_probe(SAMPLE_NAME, sim_env_os(e), &info), -KV_E_CHECKSUM);
 	sim_env_free(e);
 }

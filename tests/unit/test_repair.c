@@ -204,6 +204,76 @@ START_TEST(test_wrong_counts_are_corrected)
 }
 END_TEST
 
+/* ---- the log ------------------------------------------------------------------------ */
+
+/* Keys that the log has newer values of. */
+static bool is_of_the_log(void *ctx, struct kv_slice key)
+{
+	(void)ctx;
+	for (unsigned i = 49; i < SAMPLE_KEYS; i += 50) {
+		char name[16];
+
+		if (slice_equal(key, kv_slice_of(name, sample_key(i, name))))
+			return true;
+	}
+	return false;
+}
+
+START_TEST(test_a_log_with_a_hole_is_cut_there)
+{
+	struct sim_env *e = sample_volume_new(2, SAMPLE_KILLED);
+	struct manifest_loaded loaded;
+	struct kv_verify_result r;
+	struct losses l;
+	unsigned wrong, missing;
+	uint64_t off;
+
+	sample_load_manifest(e, &loaded);
+	off = FORMAT_LOG_OFF + loaded.manifest.log_lsn % loaded.sb.log_size;
+	manifest_loaded_fini(&loaded);
+	sim_env_flip(e, SAMPLE_NAME, align_up_u64(off, FORMAT_BLOCK) + 100, 3);
+	/* It cannot be opened as it is. */
+	ck_assert_int_eq(sample_compare(e, SAMPLE_KILLED, is_of_the_log, NULL, &wrong, &missing),
+			 -KV_E_CORRUPT);
+	ck_assert_int_eq(repair(e, &l, &r), 0);
+	ck_assert_uint_gt(l.problems, 10); /* the keys are named */
+	ck_assert_uint_eq(l.repaired, l.problems);
+	losses_clear(&l);
+	ck_assert_uint_eq(problems(e), 0);
+	ck_assert_int_eq(sample_compare(e, SAMPLE_KILLED, is_of_the_log, NULL, &wrong, &missing),
+			 0);
+	ck_assert_uint_eq(wrong + missing, 0);
+	sim_env_free(e);
+}
+END_TEST
+
+START_TEST(test_a_damaged_value_that_only_the_log_refers_to_is_mended)
+{
+	struct sim_env *e = sample_volume_new(2, SAMPLE_KILLED);
+	struct manifest_loaded loaded;
+	const struct segment_meta *m;
+	struct kv_verify_result r;
+	struct losses l;
+	unsigned wrong, missing;
+
+	sample_load_manifest(e, &loaded);
+	m = &loaded.manifest.segments[loaded.manifest.segment_count - 1];
+	sim_env_flip(e, SAMPLE_NAME, m->extent.off + align_up_u64(m->used_bytes, FORMAT_BLOCK) + 10,
+		     3);
+	manifest_loaded_fini(&loaded);
+	ck_assert_uint_eq(problems(e), 1);
+	ck_assert_int_eq(repair(e, &l, &r), 0);
+	ck_assert_uint_eq(l.problems, 1);
+	ck_assert_uint_eq(l.repaired, 1);
+	losses_clear(&l);
+	ck_assert_uint_eq(problems(e), 0);
+	ck_assert_int_eq(sample_compare(e, SAMPLE_KILLED, NULL, NULL, &wrong, &missing), 0);
+	ck_assert_uint_eq(wrong, 0);
+	ck_assert_uint_eq(missing, 1);
+	sim_env_free(e);
+}
+END_TEST
+
 START_TEST(test_what_cannot_be_mended_is_said_and_left)
 {
 	struct manifest_loaded loaded;
@@ -212,6 +282,9 @@ START_TEST(test_what_cannot_be_mended_is_said_and_left)
 
 	sample_load_manifest(whole, &loaded);
 	sim_env_flip(whole, SAMPLE_NAME, loaded.sb.manifest_extents[0].off, 0);
+	sim_env_flip(
+		whole, SAMPLE_NAME,
+		MANIFEST_COPY_OFF + loaded.sb.generation % 2 * SUPERBLOCK_STRIDE + FORMAT_BLOCK, 0);
 	manifest_loaded_fini(&loaded);
 	ck_assert_int_eq(repair(whole, &l, &r), 0);
 	ck_assert_uint_eq(l.problems, 1);
@@ -387,6 +460,8 @@ static Suite *repair_suite(void)
 	tcase_add_test(c, test_the_key_of_a_damaged_value_is_dropped_not_reverted);
 	tcase_add_test(c, test_a_damaged_superblock_copy_is_restored);
 	tcase_add_test(c, test_wrong_counts_are_corrected);
+	tcase_add_test(c, test_a_log_with_a_hole_is_cut_there);
+	tcase_add_test(c, test_a_damaged_value_that_only_the_log_refers_to_is_mended);
 	tcase_add_test(c, test_what_cannot_be_mended_is_said_and_left);
 	tcase_add_test(c, test_power_loss_leaves_the_old_state_or_the_new);
 	tcase_add_test(c, test_a_failing_write_leaves_the_old_state_or_the_new);

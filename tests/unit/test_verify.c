@@ -186,6 +186,7 @@ START_TEST(test_each_damaged_superblock_copy_is_found)
 }
 END_TEST
 
+/* What follows is checked by the copy of the superblock. */
 START_TEST(test_two_damaged_superblock_copies_are_no_superblock)
 {
 	struct kv_verify_result r;
@@ -196,9 +197,12 @@ START_TEST(test_two_damaged_superblock_copies_are_no_superblock)
 	ck_assert_int_eq(verify(&f, &r), 0);
 	ck_assert_uint_eq(f.count, 1);
 	ck_assert_int_eq((int)f.ids[0], KV_PROBLEM_SUPERBLOCK_NONE);
-	/* Without even the magic it is no volume. */
+	ck_assert_uint_gt(r.tables, 0);
+	/* Without even the magic, and without copies, it is no volume. */
 	sim_env_flip(host, SAMPLE_NAME, 0, 0);
 	sim_env_flip(host, SAMPLE_NAME, SUPERBLOCK_STRIDE, 0);
+	sim_env_flip(host, SAMPLE_NAME, MANIFEST_COPY_OFF, 0);
+	sim_env_flip(host, SAMPLE_NAME, SUPERBLOCK_STRIDE + MANIFEST_COPY_OFF, 0);
 	ck_assert_int_eq(verify(&f, &r), -KV_E_NOT_A_VOLUME);
 }
 END_TEST
@@ -231,15 +235,19 @@ END_TEST
 START_TEST(test_a_damaged_manifest_is_found)
 {
 	struct manifest_loaded loaded;
-	uint64_t off, len;
+	uint64_t off, len, copy;
 
 	sample_load_manifest(host, &loaded);
 	off = loaded.sb.manifest_extents[0].off;
 	len = loaded.sb.manifest_len;
+	copy = MANIFEST_COPY_OFF + loaded.sb.generation % 2 * SUPERBLOCK_STRIDE + FORMAT_BLOCK;
 	manifest_loaded_fini(&loaded);
 	for (uint64_t i = 0; i < len; i += 17) {
 		sim_env_flip(host, SAMPLE_NAME, off + i, (unsigned)(i % 8));
+		expect(KV_PROBLEM_MANIFEST_COPY);
+		sim_env_flip(host, SAMPLE_NAME, copy + len - 1 - i, 3);
 		expect(KV_PROBLEM_MANIFEST);
+		sim_env_flip(host, SAMPLE_NAME, copy + len - 1 - i, 3);
 		sim_env_flip(host, SAMPLE_NAME, off + i, (unsigned)(i % 8));
 	}
 }

@@ -68,10 +68,11 @@ KV_API int kv_probe(const char *path, struct os_env *env, struct kv_db_info *out
 /* Findings. Numbers never change; each says what kv_repair() can do about it. */
 #define KV_PROBLEMS(X) /* number, name, repairable, text */                                        \
 	X(101, SUPERBLOCK_COPY, true, "a superblock copy is damaged")                              \
-	X(102, SUPERBLOCK_NONE, false, "no superblock copy is whole")                              \
+	X(102, SUPERBLOCK_NONE, true, "no superblock copy is whole")                               \
 	X(103, SUPERBLOCK_STALE, true, "a superblock copy is older than the other")                \
-	X(111, MANIFEST, false, "the manifest is damaged")                                         \
-	X(121, LOG_HOLE, false, "the log is damaged before its end")                               \
+	X(111, MANIFEST, false, "both copies of the manifest are damaged")                         \
+	X(112, MANIFEST_COPY, true, "a copy of the manifest or the superblock is damaged")         \
+	X(121, LOG_HOLE, true, "the log is damaged before its end; later commits are lost")        \
 	X(131, TABLE_PAGE, true, "a table page is damaged; its keys are lost")                     \
 	X(132, TABLE_ORDER, true, "keys of a table are out of order")                              \
 	X(133, TABLE_FILTER, true, "a table's filter denies a key that is there")                  \

@@ -49,8 +49,8 @@ void listing_close(struct listings *all, struct listing *l);
 /* The kernel has forgotten @ino: the listing is dropped unless a handle is open. */
 void listing_forget(struct listings *all, uint64_t ino);
 
-/* Somebody lists from the start. Old positions may lose their meaning if nobody else has the
- * directory open. */
+/* Somebody lists from the start who does not hold older positions. They may lose their meaning if
+ * nobody else has the directory open and most names are gone. */
 void listing_restart(struct listings *all, struct listing *l);
 /*
  * The position behind @name, numbered now if it is new.

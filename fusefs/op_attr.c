@@ -63,8 +63,11 @@ static struct kvfs_time time_of(struct timespec ts)
 	return (struct kvfs_time){.sec = ts.tv_sec, .nsec = (uint32_t)ts.tv_nsec};
 }
 
-/* Adds the cleared mode to what is set, if there is something to clear. */
-static int kill_privileges(struct kvfs *fs, struct kvfs_node *node, unsigned *mask,
+/*
+ * Adds the cleared mode to what is set, if there is something to clear. Without group execution
+ * the set-group-id bit once meant mandatory locking; who is in the group may leave it.
+ */
+static int kill_privileges(fuse_req_t req, struct kvfs *fs, struct kvfs_node *node, unsigned *mask,
 			   struct kvfs_attr *values)
 {
 	struct kvfs_attr now;
@@ -75,9 +78,9 @@ static int kill_privileges(struct kvfs *fs, struct kvfs_node *node, unsigned *ma
 	if (err)
 		return err;
 	mode = now.mode & ~(uint32_t)S_ISUID;
-	if (now.mode & S_IXGRP)
-		mode &= ~(uint32_t)S_ISGID; /* without group execution the bit is mandatory locking
-					     */
+	if ((now.mode & S_ISGID) &&
+	    ((now.mode & S_IXGRP) || (fuse_req_ctx(req)->uid != 0 && !op_in_group(req, now.gid))))
+		mode &= ~(uint32_t)S_ISGID;
 	if (S_ISDIR(now.mode) || mode == now.mode)
 		return 0;
 	values->mode = mode;
@@ -136,7 +139,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 	kill = !mask || (mask & (KVFS_SET_UID | KVFS_SET_GID)) ||
 	       (to_set & (FUSE_SET_ATTR_KILL_SUID | FUSE_SET_ATTR_KILL_SGID));
 	if (kill && !(mask & KVFS_SET_MODE) && atomic_load(&d->kills_privileges))
-		err = kill_privileges(op_fs(req, ino), node, &mask, &values);
+		err = kill_privileges(req, op_fs(req, ino), node, &mask, &values);
 	if (!err && (mask & KVFS_SET_SIZE))
 		err = stage_size(req, ino, fi, values.size, &mask);
 	if (!err)

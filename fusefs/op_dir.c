@@ -22,6 +22,10 @@ struct handle {
 	struct kvfs_dir *dir;
 	struct listing *listing;
 	struct kv_buf marks; /* struct mark: of the last answer */
+	uint64_t next;	     /* position at the end of the last answer */
+	bool used;	     /* something was asked for */
+	bool whole;	     /* since the start, one answer after the other */
+	bool ended;	     /* and up to the end */
 };
 
 struct mark {
@@ -145,10 +149,16 @@ static int cookie_of(struct kvfsd *d, struct handle *h, uint64_t position, uint6
 	struct mark mark;
 
 	if (position == LISTING_START) {
-		listing_restart(&d->listings, h->listing);
+		/* Back at the start after a seek, somebody may go to an old position yet. */
+		if (!h->used || (h->whole && h->ended))
+			listing_restart(&d->listings, h->listing);
+		h->used = true;
+		h->whole = true;
+		h->ended = false;
 		*cookie = 0;
 		return 0;
 	}
+	h->whole = h->whole && position == h->next;
 	for (size_t at = h->marks.len; at > 0; at -= sizeof(mark)) {
 		memcpy(&mark, h->marks.data + at - sizeof(mark), sizeof(mark));
 		if (mark.position == position) {
@@ -168,7 +178,7 @@ struct taken {
 struct answer {
 	fuse_req_t req;
 	struct handle *handle;
-	uint64_t before; /* position of the last entry */
+	uint64_t before; /* position of the last entry, which may not have fitted in */
 	char *buf;
 	size_t size, used;
 	struct kv_buf nodes; /* struct taken: handed out so far */
@@ -194,6 +204,13 @@ static int mark_entry(struct answer *a, const struct kvfs_dirent *e, uint64_t *p
 	return err;
 }
 
+/* The entry does not fit in: it was not returned, and its cookie means nothing yet. */
+static int refuse_entry(struct answer *a)
+{
+	a->handle->marks.len -= sizeof(struct mark);
+	return 1;
+}
+
 static int emit_name(void *ctx, const struct kvfs_dirent *e)
 {
 	struct answer *a = ctx;
@@ -207,8 +224,9 @@ static int emit_name(void *ctx, const struct kvfs_dirent *e)
 		return 1;
 	need = fuse_add_direntry(a->req, a->buf + a->used, room, e->name, &st, (off_t)position);
 	if (need > room)
-		return 1;
+		return refuse_entry(a);
 	a->used += need;
+	a->handle->next = position;
 	return 0;
 }
 
@@ -228,18 +246,19 @@ static int emit_plus(void *ctx, const struct kvfs_dirent *e)
 	if (e->node) {
 		reply_fill_entry(a->req, a->dir_id, e->node, e->attr, &entry);
 		if (buf_append(&a->nodes, &taken, sizeof(taken)))
-			return 1;
+			return refuse_entry(a);
 	}
 	need = fuse_add_direntry_plus(a->req, a->buf + a->used, room, e->name, &entry,
 				      (off_t)position);
 	if (need > room) {
 		if (e->node)
 			a->nodes.len -= sizeof(taken);
-		return 1;
+		return refuse_entry(a);
 	}
 	if (e->node)
 		tree_ref(&op_daemon(a->req)->trees, entry.ino);
 	a->used += need;
+	a->handle->next = position;
 	return 0;
 }
 
@@ -267,7 +286,10 @@ static int fill(struct answer *a, uint64_t position, bool plus)
 	err = buf_append(&h->marks, &mark, sizeof(mark)); /* the same may be asked for again */
 	if (err)
 		return err;
-	return kvfs_dir_read(h->dir, mark.cookie, plus, plus ? emit_plus : emit_name, a);
+	h->next = position;
+	err = kvfs_dir_read(h->dir, mark.cookie, plus, plus ? emit_plus : emit_name, a);
+	h->ended = !err && !a->used;
+	return err;
 }
 
 /* The handle says which directory is meant. */

@@ -4,13 +4,15 @@ import ctypes
 import errno as E
 import fcntl
 import os
+import random
 import resource
 import stat
 import struct
 import sys
 import threading
 
-from helpers import check, equal, fails, libc, read_file, write_file
+from helpers import (KEEP_SIZE, PUNCH_HOLE, check, equal, fails, fallocate, getdents, libc, read_file,
+                     write_file)
 
 O_TMPFILE = os.O_TMPFILE
 F_OFD_SETLK, F_OFD_GETLK = 37, 36
@@ -167,6 +169,40 @@ def test_positions_while_the_directory_changes():
     libc.closedir(d)
 
 
+def test_every_position_leads_back_to_its_entry():
+    """Whatever was asked for before: pages that end just there, the start again and again."""
+    os.mkdir("seek")
+    for i in range(1500):
+        write_file("seek/" + "n" * (i * 7 % 60) + str(i), b"")
+    fd = os.open("seek", os.O_RDONLY)
+    entries, at = [], 0
+    while True:  # each page is asked for where the last one ended
+        page = getdents(fd, 3000)
+        if not page:
+            break
+        for name, behind in page:
+            entries.append((at, name))
+            at = behind
+    equal(len(entries), 1502)
+    rng = random.Random(5)
+    spots = [rng.randrange(len(entries)) for _ in range(600)]
+    for i, spot in enumerate(spots):
+        if i % 5 == 0:
+            os.unlink("seek/" + entries[-1][1].decode())  # the kernel drops what it has listed
+            write_file("seek/" + entries[-1][1].decode(), b"")
+            os.lseek(fd, 0, os.SEEK_SET)
+            equal(getdents(fd, 300)[0][0], entries[0][1])
+        # Then behind the first entry that had no room in this page, or just where the page ends.
+        for step in (i % 2, 0):
+            os.lseek(fd, entries[spot][0], os.SEEK_SET)
+            page = getdents(fd, 4096)
+            equal(page[0][0], entries[spot][1], f"at {entries[spot][0]}:")
+            spot += len(page) + step
+            if spot >= len(entries):
+                break
+    os.close(fd)
+
+
 def test_a_tree_is_removed_while_it_is_listed():
     os.mkdir("rm")
     for i in range(3000):
@@ -298,12 +334,12 @@ def test_locks_of_descriptors_and_processes():
 
 def test_set_id_bits_go():
     """With write, truncate, fallocate and chown, of who may not set them."""
-    def bits(act, uid=1000):
+    def bits(act, uid=1000, mode=0o6777, groups=()):
         write_file("setid", b"x")
-        os.chmod("setid", 0o6777)
+        os.chmod("setid", mode)
 
         def child(_):
-            os.setgroups([])
+            os.setgroups(groups)
             os.setgid(1000)
             os.setuid(uid)
             fd = os.open("setid", os.O_RDWR)
@@ -315,6 +351,13 @@ def test_set_id_bits_go():
     equal(bits(lambda fd: os.write(fd, b"y")), 0o777)
     equal(bits(lambda fd: os.ftruncate(fd, 0)), 0o777)
     equal(bits(lambda fd: os.posix_fallocate(fd, 0, 100)), 0o777)
+    # The set-group-id bit without group execution: who is in the group leaves it.
+    for act in (lambda fd: os.write(fd, b"y"), lambda fd: os.ftruncate(fd, 0),
+                lambda fd: os.posix_fallocate(fd, 0, 100),
+                lambda fd: fallocate(fd, PUNCH_HOLE | KEEP_SIZE, 0, 100)):
+        equal(bits(act, mode=0o6766), 0o766)
+        equal(bits(act, mode=0o2666), 0o666)
+        equal(bits(act, mode=0o6766, groups=(os.getgid(),)), 0o2766)
     write_file("setid", b"x")
     os.chmod("setid", 0o6777)
     os.chown("setid", 5, 5)

@@ -179,7 +179,7 @@ static int get_policy(struct kv_db *db, struct compaction_policy *out)
 	if (err)
 		return err;
 	scale_to_volume(db, out);
-	out->oldest = gc.live[0];
+	out->oldest = gc_oldest(&gc);
 	out->keep_all = gc.keep_all;
 	out->idle = os_monotonic_ns(db->env) - flushed >= IDLE_NS;
 	gc_fini(&gc);

@@ -273,6 +273,8 @@ static int open_all(struct kv_db *db, const char *path)
 	if (!err)
 		err = named_load(db);
 	if (!err)
+		err = history_load(db);
+	if (!err)
 		err = prepared_load(db);
 	if (err)
 		goto out;
@@ -291,6 +293,7 @@ static int db_free(struct kv_db *db)
 	int err = 0;
 
 	prepared_free(db);
+	history_free(db);
 	named_free(db);
 	while (db->frozen_count)
 		memtable_unref(db->frozen[--db->frozen_count].memtable);

@@ -8,6 +8,7 @@
  *   view*.c       what a reader holds         db_iter.c     iterators of the API
  *   background.c  threads and pacing          flush.c       memtable -> tables
  *   compaction.c  levels                      named.c       named snapshots
+ *   history.c feed.c changes.c  the past
  *
  * Locks: docs/concurrency.md.
  */
@@ -104,6 +105,7 @@ struct kv_db {
 	struct os_mutex ingest_mu;     /* OS_RANK_INGEST: one large commit at a time */
 	struct background *background; /* NULL if readonly */
 	struct named *named;
+	struct history *history;   /* history.c */
 	struct prepared *prepared; /* prepared.c */
 
 	struct os_mutex mu;			 /* OS_RANK_DB */
@@ -245,6 +247,10 @@ void named_free(struct kv_db *db);
 size_t named_count(struct kv_db *db);
 /* Is there a named snapshot of this seq? */
 bool named_has(struct kv_db *db, kv_seq seq);
+
+/* history.c */
+int history_load(struct kv_db *db) KV_MUST_CHECK;
+void history_free(struct kv_db *db);
 
 /* flush.c */
 /*

@@ -17,12 +17,18 @@
 
 int gc_init(struct gc *gc, struct snapshots *snapshots)
 {
+	kv_seq before = snapshots_floor(snapshots), floor;
 	struct gc g = {0};
 	int err = snapshots_live(snapshots, &g.live, &g.live_count, &g.keep_all);
 
 	if (err)
 		return err;
 	KV_ASSERT(g.live_count > 0);
+	floor = min_u64(before, snapshots_floor(snapshots));
+	if (!floor)
+		g.keep_all = true; /* history is just beginning */
+	else if (floor != KV_SEQ_MAX)
+		g.history = floor;
 	*gc = g;
 	return 0;
 }
@@ -39,7 +45,8 @@ bool gc_needed(const struct gc *gc, kv_seq seq, kv_seq until)
 	size_t lo = 0;
 	size_t hi = gc->live_count;
 
-	if (gc->keep_all || seq > gc->live[gc->live_count - 1])
+	if (gc->keep_all || seq > gc->live[gc->live_count - 1] ||
+	    (gc->history && until > gc->history))
 		return true;
 	while (lo < hi) { /* the first live one that is at or above seq */
 		size_t mid = lo + (hi - lo) / 2;
@@ -52,10 +59,15 @@ bool gc_needed(const struct gc *gc, kv_seq seq, kv_seq until)
 	return lo < gc->live_count && gc->live[lo] < until;
 }
 
+kv_seq gc_oldest(const struct gc *gc)
+{
+	return gc->history ? min_u64(gc->history, gc->live[0]) : gc->live[0];
+}
+
 /* Does every reader there is or will be see what was written at @seq? */
 static bool seen_by_all(const struct gc *gc, kv_seq seq)
 {
-	return !gc->keep_all && seq <= gc->live[0];
+	return !gc->keep_all && seq <= gc_oldest(gc);
 }
 
 void gc_filter_init(struct gc_filter *f, const struct gc *gc, const struct range_set *ranges,

@@ -5,7 +5,8 @@
  * every snapshot. A snapshot L reads the newest version at or below L, unless a
  * range delete at or below L is newer than that version. So a version s that is
  * superseded at u (by the next newer version or by a range delete over the key,
- * whichever came first) is needed exactly if a live L has s <= L < u.
+ * whichever came first) is needed exactly if a live L has s <= L < u. While history is
+ * kept, every L from its beginning on is as if live.
  *
  * Thread safety: one thread per object.
  */
@@ -18,8 +19,12 @@
 struct gc {
 	kv_seq *live; /* rising, at least one; the last is the visible seq */
 	size_t live_count;
+	kv_seq history; /* states from it on are all kept, if it is not 0 */
 	bool keep_all;
 };
+
+/* The oldest state that somebody can read. */
+kv_seq gc_oldest(const struct gc *gc);
 
 /* The live snapshots of this moment. Return: 0, -ENOMEM. */
 int gc_init(struct gc *gc, struct snapshots *snapshots) KV_MUST_CHECK;

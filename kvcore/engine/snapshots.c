@@ -37,6 +37,7 @@ struct snapshots {
 	/* Released by the commit leader, acquired by readers; alone in its cache line. */
 	_Alignas(64) _Atomic kv_seq visible;
 	_Alignas(64) _Atomic bool keep_all;
+	_Atomic kv_seq floor; /* [atomic] KV_SEQ_MAX: none */
 	struct shard shard[SHARDS];
 };
 
@@ -49,6 +50,7 @@ int snapshots_new(struct snapshots **out)
 	if (!s)
 		return -ENOMEM;
 	memset(s, 0, sizeof(*s));
+	atomic_init(&s->floor, KV_SEQ_MAX);
 	while (!err && ready < SHARDS) {
 		err = os_mutex_init(&s->shard[ready].mu, (enum os_rank)(OS_RANK_SNAPSHOTS + ready));
 		ready += !err;
@@ -192,6 +194,16 @@ void snapshots_release(struct snapshots *s, kv_seq seq)
 void snapshots_keep_all(struct snapshots *s, bool keep)
 {
 	atomic_store(&s->keep_all, keep);
+}
+
+void snapshots_keep_from(struct snapshots *s, kv_seq seq)
+{
+	atomic_store(&s->floor, seq);
+}
+
+kv_seq snapshots_floor(struct snapshots *s)
+{
+	return atomic_load(&s->floor);
 }
 
 KV_NO_THREAD_ANALYSIS static void lock_all(struct snapshots *s)

@@ -34,6 +34,15 @@ void snapshots_release(struct snapshots *s, kv_seq seq);
 void snapshots_keep_all(struct snapshots *s, bool keep);
 
 /*
+ * Forbid dropping what a state at or after @seq can see, whether or not somebody holds it;
+ * KV_SEQ_MAX: allow it again. To begin, first 0, then a visible seq that was read after that, so
+ * that no list made before lacks anything. snapshots_floor() is read before a list is made and
+ * after, and the lower value counts: so a hold of what it covers, taken before it rises, is seen.
+ */
+void snapshots_keep_from(struct snapshots *s, kv_seq seq);
+kv_seq snapshots_floor(struct snapshots *s);
+
+/*
  * The list at this moment, rising and distinct, ending with the visible seq: a
  * version is needed if it is the newest one at or below some element. A snapshot
  * taken later is at or above the last element. Freed by the caller with free().

@@ -16,7 +16,8 @@ START_TEST(test_numbers_are_stable)
 	ck_assert_int_eq(KV_E_CORRUPT, 1006);
 	ck_assert_int_eq(KV_E_POISONED, 1012);
 	ck_assert_int_eq(KV_E_TOO_SMALL, 1020);
-	ck_assert_int_eq(KV_E_END, 1021);
+	ck_assert_int_eq(KV_E_GONE, 1021);
+	ck_assert_int_eq(KV_E_END, 1022);
 }
 END_TEST
 

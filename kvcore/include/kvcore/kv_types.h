@@ -89,7 +89,8 @@ static inline struct kv_slice kv_buf_slice(const struct kv_buf *buf)
 	X(UNKNOWN_OUTCOME, EIO,                                                                    \
 	  "the outcome of the commit is unknown until the volume is reopened")                     \
 	X(INTERRUPTED, EINTR, "interrupted by the caller")                                         \
-	X(TOO_SMALL, ENOSPC, "the volume is too small to hold its own structures")
+	X(TOO_SMALL, ENOSPC, "the volume is too small to hold its own structures")                 \
+	X(GONE, ESTALE, "that part of the history is not kept any more")
 
 enum kv_error {
 	KV_E_BEFORE_FIRST = KV_ERROR_BASE - 1,

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The past of a database: states between commits, and the commits themselves in
+ * order. Nothing of it is kept unless somebody asks: kv_history_begin() keeps every
+ * version from then on, kv_history_trim() lets the older ones go. Keeping costs space, and no time
+ * of writers; no reader of it holds up anybody, it is told that what it wants has gone.
+ */
+#ifndef KVCORE_KV_HISTORY_H
+#define KVCORE_KV_HISTORY_H
+
+#include "kvcore/kvcore.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * kv_history_begin() - from now on every state can be read
+ * @lasting: recorded on the volume, so that it holds across openings, until kv_history_end()
+ *
+ * If it has begun already, this only may make it lasting. Nothing is dropped while a volume is open
+ * read-only, so there it begins with the state that was opened.
+ *
+ * Thread safety: of all functions here but those of a feed: any thread.
+ * Return: 0, of kv_txn_commit() (@lasting).
+ */
+KV_API int kv_history_begin(struct kv_db *db, bool lasting) KV_MUST_CHECK;
+
+/**
+ * kv_history_trim() - states before a commit may go
+ * @from: the oldest one that is still wanted; an earlier one than now, or a later one than the
+ * newest, changes nothing
+ *
+ * Return: 0, of kv_txn_commit() if it is lasting.
+ */
+KV_API int kv_history_trim(struct kv_db *db, kv_seq from) KV_MUST_CHECK;
+
+/* kv_history_end() - keep nothing any more. Return: as kv_history_trim(). */
+KV_API int kv_history_end(struct kv_db *db) KV_MUST_CHECK;
+
+struct kv_history_info {
+	bool begun, lasting;
+	kv_seq from;	/* oldest state that can be read, if it has begun */
+	kv_seq durable; /* all commits up to it survive the loss of power */
+	kv_seq newest;
+};
+KV_API void kv_history_get(struct kv_db *db, struct kv_history_info *out);
+
+/**
+ * kv_history_open() - the state right after a commit, or between it and the next one
+ * @out: released with kv_snapshot_release(); stays readable, whatever is trimmed
+ *
+ * Return: 0, -KV_E_GONE (before kv_history_info.from, or nothing is kept), -KV_E_INVALID (there is
+ * no such commit yet), -ENOMEM.
+ */
+KV_API int kv_history_open(struct kv_db *db, kv_seq seq, struct kv_snapshot **out) KV_MUST_CHECK;
+
+/* ---- commits in order ---- */
+
+struct kv_feed;
+
+/**
+ * kv_feed_open() - go over the commits after a position, as they become durable
+ * @after: number of the last commit that is not wanted
+ *
+ * It holds nothing: if history is trimmed beyond its position, it says so and goes no further.
+ * Each look for new commits costs by what was written since the last flush and, if the position is
+ * further behind, in tables since; 65536 commit numbers are looked for at a time.
+ *
+ * Thread safety: one thread per feed.
+ * Return: 0, -KV_E_GONE, -KV_E_INVALID (there is no such commit yet), -ENOMEM.
+ */
+KV_API int kv_feed_open(struct kv_db *db, kv_seq after, struct kv_feed **out) KV_MUST_CHECK;
+KV_API void kv_feed_close(struct kv_feed *feed); /* NULL is allowed */
+
+/**
+ * kv_feed_next() - go to the next commit that is durable
+ * @seq: its number
+ *
+ * Return: 0, -KV_E_NOTFOUND (there is none yet: ask again later), -KV_E_GONE, errors of reading.
+ */
+KV_API int kv_feed_next(struct kv_feed *feed, kv_seq *seq) KV_MUST_CHECK;
+
+enum kv_feed_kind { KV_FEED_PUT, KV_FEED_DELETE, KV_FEED_DELETE_RANGE };
+struct kv_feed_op {
+	enum kv_feed_kind kind;
+	unsigned keyspace;
+	struct kv_slice key; /* borrowed until kv_feed_next() */
+	struct kv_slice to;  /* of a range: the first key behind it; empty: the keyspace's end */
+};
+/*
+ * kv_feed_op() - the commit's next operation: each key that it wrote once, in order, then its range
+ * deletes, in pieces if others overlap them. What the key held and holds is found with
+ * kv_history_open() of the number before and of the commit's. false: that were all.
+ */
+KV_API bool kv_feed_op(struct kv_feed *feed, struct kv_feed_op *out);
+
+/* kv_feed_position() - all commits up to it have been returned */
+KV_API kv_seq kv_feed_position(const struct kv_feed *feed);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -10,6 +10,8 @@
 #include <linux/ioctl.h>
 #include <stdint.h>
 
+#include "kvcore/base/bytes.h"
+
 /*
  * A conversation with the daemon over the file .kvfs/channel, each lookup of which begins one. A
  * request is words with a NUL after each, put piece by piece and then run; its answer is got piece
@@ -24,6 +26,8 @@
  *                            stream
  *   "hash" NAME              kvfs_snapshot_hash(); the answer is the hash
  *   "txn" NAME BELOW         kvfs_draft_diff(); the answer is as that of "diff"
+ *   "watch" FROM BELOW       kvfs_watch_open(), FROM in decimal; the answer is events, struct
+ *                            kvfs_channel_event; where it ends, more may come later
  */
 enum kvfs_channel_op {
 	KVFS_CHANNEL_PUT, /* @data is the next piece */
@@ -37,6 +41,11 @@ struct kvfs_channel {
 	int32_t status;
 	uint32_t len;
 	uint8_t data[KVFS_CHANNEL_PIECE];
+};
+struct kvfs_channel_event { /* path and from follow */
+	struct le64 commit;
+	uint8_t kind; /* enum kvfs_event_kind */
+	struct le32 path_len, from_len;
 };
 #define KVFS_IOC_CHANNEL _IOWR('k', 3, struct kvfs_channel)
 /*

@@ -26,6 +26,7 @@ enum model_keyspace {
 	MODEL_ORPHANS = 5,  /* be64 id -> record of a file without a name */
 	MODEL_PREFIXES = 6, /* prefix of a displaced directory -> be64 id */
 	MODEL_STAGE = 16,   /* be64 number -> frame of a stream that is being received */
+	MODEL_HISTORY = 17, /* be64 ns since 1970 -> le64 number of the newest commit then */
 	MODEL_META = 7,	    /* "root", "next_id", "format" */
 	MODEL_SHARED = 8,   /* be64 content id -> le64 users, of contents with several */
 	MODEL_KEYSPACE_LAST = MODEL_SHARED,

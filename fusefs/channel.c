@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The requests of the kvfs command that come by ioctl on .kvfs/channel: clone, diff, hash, send,
- * txn.
+ * The requests of the kvfs command that come by ioctl on .kvfs/channel: diff, hash, send, txn,
+ * clone, watch.
  *
  * A conversation is made by its first piece. It has a lock of its own, because an
  * answer may take long to find; whoever looks for a conversation holds a count of it
@@ -25,16 +25,18 @@
 #define CHANNEL_WORDS	    8U
 
 struct channel {
-	fuse_ino_t ino;		/* [const] */
-	struct channel *next;	/* [control.mu] */
-	unsigned users;		/* [control.mu] and one while it is in the list */
-	uid_t uid;		/* [mu] who asks now */
-	pthread_mutex_t mu;	/* held while it works */
-	struct kv_buf in;	/* [mu] the request */
-	struct kv_buf out;	/* [mu] the answer, */
-	size_t got;		/* [mu] of which so much was got */
-	bool running;		/* [mu] the request was run */
-	struct kvfs_send *send; /* [mu] makes the answer piece by piece; NULL: it is complete */
+	fuse_ino_t ino;	      /* [const] */
+	struct channel *next; /* [control.mu] */
+	unsigned users;	      /* [control.mu] and one while it is in the list */
+	uid_t uid;	      /* [mu] who asks now */
+	pthread_mutex_t mu;   /* held while it works */
+	struct kv_buf in;     /* [mu] the request */
+	struct kv_buf out;    /* [mu] the answer, */
+	size_t got;	      /* [mu] of which so much was got */
+	bool running;	      /* [mu] the request was run */
+	/* [mu] One of these makes the answer piece by piece; else it is complete. */
+	struct kvfs_send *send;
+	struct kvfs_watch *watch;
 };
 
 /* ---- life ---- */
@@ -49,6 +51,7 @@ static void release(struct control *c, struct channel *ch)
 	if (!last)
 		return;
 	kvfs_send_close(ch->send);
+	feed_unwatch(&c->feeds, ch->watch);
 	kv_buf_free(&ch->in);
 	kv_buf_free(&ch->out);
 	(void)pthread_mutex_destroy(&ch->mu);
@@ -164,6 +167,51 @@ static int run_hash(struct kvfsd *d, struct channel *ch, const char *const *word
 	return err ? err : buf_append(&ch->out, hash, sizeof(hash));
 }
 
+/* ---- watch ---- */
+
+static int put_event(void *ctx, const struct kvfs_event *e)
+{
+	struct kvfs_channel_event head = {
+		.commit = le64_of(e->commit),
+		.kind = (uint8_t)e->kind,
+		.path_len = le32_of((uint32_t)e->path.len),
+		.from_len = le32_of((uint32_t)e->from.len),
+	};
+	struct kv_buf *out = ctx;
+	int err = buf_append(out, &head, sizeof(head));
+
+	if (!err)
+		err = buf_append_slice(out, e->path);
+	return err ? err : buf_append_slice(out, e->from);
+}
+
+static int run_watch(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	char *end;
+	unsigned long long from;
+	int err;
+
+	errno = 0;
+	from = strtoull(words[1], &end, 10);
+	if (errno || *end || end == words[1])
+		return -EINVAL;
+	err = feed_watch(&d->control.feeds, from, kv_slice_of(words[2], strlen(words[2])),
+			 &ch->watch);
+	if (!err)
+		keeper_wake(&d->keeper);
+	return err;
+}
+
+/* Commits up to the first that has something to tell; none if there is no such yet. */
+static int watch_on(struct channel *ch)
+{
+	int err = 0;
+
+	while (!err && !ch->out.len)
+		err = kvfs_watch_next(ch->watch, put_event, &ch->out);
+	return err == -KV_E_NOTFOUND ? 0 : err;
+}
+
 /* ---- requests ---- */
 
 /* Besides results of libkvfs: somebody else replies. */
@@ -175,10 +223,8 @@ static const struct {
 	bool any;	/* it looks itself at who asks; else root or the daemon's user */
 	int (*run)(struct kvfsd *d, struct channel *ch, const char *const *words);
 } requests[] = {
-	{"diff", 4, false, run_diff},
-	{"hash", 2, false, run_hash},
-	{"send", 4, false, run_send},
-	{"txn", 3, true, run_txn},
+	{"diff", 4, false, run_diff}, {"hash", 2, false, run_hash},   {"send", 4, false, run_send},
+	{"txn", 3, true, run_txn},    {"watch", 3, false, run_watch},
 };
 
 static bool is_trusted(uid_t uid)
@@ -238,10 +284,10 @@ static int get(struct channel *ch, struct kvfs_channel *piece)
 	size_t len;
 	int err;
 
-	if (ch->send && ch->got == ch->out.len) {
+	if ((ch->send || ch->watch) && ch->got == ch->out.len) {
 		buf_clear(&ch->out);
 		ch->got = 0;
-		err = kvfs_send_read(ch->send, &ch->out);
+		err = ch->send ? kvfs_send_read(ch->send, &ch->out) : watch_on(ch);
 		if (err && err != -KV_E_NOTFOUND)
 			return err;
 	}

@@ -10,6 +10,7 @@
  *   .kvfs/txn/NAME/         mkdir begins a transaction, rmdir drops it
  *   .kvfs/commit/           a transaction that is moved here is committed
  *   .kvfs/conflicts         why the last commits of open transactions failed
+ *   .kvfs/feed              what is changed from now on, a line each; it grows
  *   .kvfs/stats             counters and times, a line each
  *   .kvfs/metrics           the same for Prometheus
  *   .kvfs/channel           for the kvfs command: model/channel_format.h
@@ -28,6 +29,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "fusefs/feed.h"
 #include "fusefs/tree.h"
 
 #define CONTROL_NAME ".kvfs"
@@ -41,6 +43,7 @@ enum control_kind {
 	CONTROL_STATS = 5,
 	CONTROL_METRICS = 6,
 	CONTROL_KEEP = 7,
+	CONTROL_FEED = 8,
 	CONTROL_CHANNEL = 12,
 	CONTROL_TXN = 13,
 	CONTROL_COMMIT = 14,
@@ -57,8 +60,9 @@ struct control {
 	pthread_mutex_t mu;	    /* a leaf */
 	struct control_text *texts; /* [mu] those that the kernel knows */
 	struct channel *channels;   /* [mu] conversations that go on */
-	uint64_t next_serial;	    /* [mu] */
-	struct timespec changed;    /* [mu] when a snapshot was taken or dropped here */
+	struct feeds feeds;
+	uint64_t next_serial;	 /* [mu] */
+	struct timespec changed; /* [mu] when a snapshot was taken or dropped here */
 };
 
 int control_init(struct control *c) KV_MUST_CHECK;
@@ -78,6 +82,8 @@ struct control_entry {
 	uint32_t mode; /* with the type */
 	/* Of a file: append its text, as @uid may know it. */
 	int (*print)(struct kvfsd *d, uid_t uid, struct kv_buf *out);
+	/* Of a file that grows: begin it under the id of its node, with its first bytes. */
+	int (*begin)(struct kvfsd *d, uint64_t id, struct kv_buf *out);
 	/* Of a file that can be written, all of it by one write. */
 	int (*store)(struct kvfsd *d, struct kv_slice text);
 };
@@ -99,6 +105,14 @@ int control_text_make(struct kvfsd *d, const struct control_entry *entry, uid_t 
 int control_text_read(struct control *c, uint64_t id, uint64_t off, size_t len, struct kv_buf *out)
 	KV_MUST_CHECK;
 int control_text_size(struct control *c, uint64_t id, uint64_t *size) KV_MUST_CHECK;
+/*
+ * Of one that grows: more bytes, which can be read but are not counted before control_text_show().
+ * Of what is long behind only so much stays that a reader may be 4 MiB late; then it gets ESTALE.
+ */
+int control_text_append(struct control *c, uint64_t id, struct kv_slice more) KV_MUST_CHECK;
+void control_text_show(struct control *c, uint64_t id, uint64_t size);
+/* It ends here, with an error for whoever asks. */
+void control_text_fail(struct control *c, uint64_t id, int err);
 void control_text_unref(struct control *c, uint64_t id, uint64_t refs);
 
 #endif

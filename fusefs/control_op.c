@@ -74,7 +74,7 @@ static void reply_directory(fuse_req_t req, enum control_kind kind)
 static void reply_text(fuse_req_t req, const struct control_entry *e)
 {
 	struct kvfsd *d = op_daemon(req);
-	struct fuse_entry_param entry = {.attr_timeout = FOREVER_S};
+	struct fuse_entry_param entry = {.attr_timeout = e->begin ? 0 : FOREVER_S};
 	uint64_t id, size;
 	int err = control_text_make(d, e, fuse_req_ctx(req)->uid, &id, &size);
 
@@ -306,7 +306,7 @@ static void control_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_inf
 
 	(void)fi;
 	if (err)
-		fuse_reply_err(req, -err);
+		reply_result(req, NULL, err);
 	else
 		fuse_reply_attr(req, &st, 0);
 }
@@ -344,6 +344,8 @@ static void control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
 	(void)fi;
 	err = off < 0 ? -EINVAL
+	      : control_kind(ino) == CONTROL_FEED && !may_change(req)
+		      ? -EACCES
 		      : control_text_read(&op_daemon(req)->control, ino, (uint64_t)off, size,
 					  &data);
 	if (err)

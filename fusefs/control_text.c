@@ -10,15 +10,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "fusefs/channel.h"
 #include "fusefs/op.h"
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
 
+#define TEXT_KEEP ((size_t)4 * 1024 * 1024)
+
 struct control_text {
 	uint64_t id;
 	struct kv_buf text;
+	uint64_t base; /* of what grows: bytes before the text that are gone */
+	uint64_t size; /* as shown */
+	int err;       /* why it is over */
 	uint64_t refs;
 	struct control_text *next;
 };
@@ -87,16 +93,25 @@ static int print_nothing(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 	return 0;
 }
 
+/* It names every path. */
+static int print_feed(struct kvfsd *d, uid_t uid, struct kv_buf *out)
+{
+	(void)d;
+	(void)out;
+	return uid == 0 || uid == geteuid() ? 0 : -EACCES;
+}
+
 const struct control_entry control_entries[] = {
-	{"channel", CONTROL_CHANNEL, S_IFREG | 0666, print_nothing, NULL},
-	{"commit", CONTROL_COMMIT, S_IFDIR | 0777, NULL, NULL},
-	{"conflicts", CONTROL_CONFLICTS, S_IFREG | 0444, txn_print_conflicts, NULL},
-	{"keep", CONTROL_KEEP, S_IFREG | 0644, print_keep, store_keep},
-	{"metrics", CONTROL_METRICS, S_IFREG | 0444, control_print_metrics, NULL},
-	{"snapshots", CONTROL_SNAPSHOTS, S_IFDIR | 0755, NULL, NULL},
-	{"snapshots.tsv", CONTROL_LIST, S_IFREG | 0444, print_list, NULL},
-	{"stats", CONTROL_STATS, S_IFREG | 0444, control_print_stats, NULL},
-	{"txn", CONTROL_TXN, S_IFDIR | 0777, NULL, NULL},
+	{"channel", CONTROL_CHANNEL, S_IFREG | 0666, print_nothing, NULL, NULL},
+	{"commit", CONTROL_COMMIT, S_IFDIR | 0777, NULL, NULL, NULL},
+	{"conflicts", CONTROL_CONFLICTS, S_IFREG | 0444, txn_print_conflicts, NULL, NULL},
+	{"feed", CONTROL_FEED, S_IFREG | 0400, print_feed, feed_begin, NULL},
+	{"keep", CONTROL_KEEP, S_IFREG | 0644, print_keep, NULL, store_keep},
+	{"metrics", CONTROL_METRICS, S_IFREG | 0444, control_print_metrics, NULL, NULL},
+	{"snapshots", CONTROL_SNAPSHOTS, S_IFDIR | 0755, NULL, NULL, NULL},
+	{"snapshots.tsv", CONTROL_LIST, S_IFREG | 0444, print_list, NULL, NULL},
+	{"stats", CONTROL_STATS, S_IFREG | 0444, control_print_stats, NULL, NULL},
+	{"txn", CONTROL_TXN, S_IFDIR | 0777, NULL, NULL, NULL},
 };
 const size_t control_entry_count = KV_ARRAY_COUNT(control_entries);
 
@@ -120,9 +135,17 @@ const struct control_entry *control_entry_of_kind(enum control_kind kind)
 
 int control_init(struct control *c)
 {
+	int err;
+
 	*c = (struct control){0};
 	clock_gettime(CLOCK_REALTIME, &c->changed);
-	return -pthread_mutex_init(&c->mu, NULL);
+	err = feed_init(&c->feeds);
+	if (err)
+		return err;
+	err = -pthread_mutex_init(&c->mu, NULL);
+	if (err)
+		feed_fini(&c->feeds);
+	return err;
 }
 
 static void free_text(struct control_text *t)
@@ -141,6 +164,7 @@ void control_fini(struct control *c)
 		free_text(t);
 	}
 	(void)pthread_mutex_destroy(&c->mu);
+	feed_fini(&c->feeds);
 }
 
 /* Serials have the bits between the kind and the tree's slot; they come round after 2^39. */
@@ -162,17 +186,21 @@ int control_text_make(struct kvfsd *d, const struct control_entry *entry, uid_t 
 	if (!t)
 		return -ENOMEM;
 	t->refs = 1;
+	pthread_mutex_lock(&c->mu);
+	t->id = next_id_locked(c, entry->kind);
+	pthread_mutex_unlock(&c->mu);
+	*id = t->id;
 	err = entry->print(d, uid, &t->text);
+	if (!err && entry->begin)
+		err = entry->begin(d, t->id, &t->text);
 	if (err) {
 		free_text(t);
 		return err;
 	}
+	*size = t->size = t->text.len;
 	pthread_mutex_lock(&c->mu);
-	t->id = next_id_locked(c, entry->kind);
 	t->next = c->texts;
 	c->texts = t;
-	*id = t->id;
-	*size = t->text.len;
 	pthread_mutex_unlock(&c->mu);
 	return 0;
 }
@@ -193,8 +221,8 @@ int control_text_read(struct control *c, uint64_t id, uint64_t off, size_t len, 
 
 	pthread_mutex_lock(&c->mu);
 	t = *find_locked(c, id);
-	if (t) {
-		off = min_u64(off, t->text.len);
+	if (t && off >= t->base) {
+		off = min_u64(off - t->base, t->text.len);
 		len = (size_t)min_u64(len, t->text.len - off);
 		err = buf_assign(out, kv_slice_of(len ? t->text.data + off : NULL, len));
 	}
@@ -205,13 +233,59 @@ int control_text_read(struct control *c, uint64_t id, uint64_t off, size_t len, 
 int control_text_size(struct control *c, uint64_t id, uint64_t *size)
 {
 	struct control_text *t;
+	int err = -ESTALE;
+
+	pthread_mutex_lock(&c->mu);
+	t = *find_locked(c, id);
+	if (t) {
+		*size = t->size;
+		err = t->err;
+	}
+	pthread_mutex_unlock(&c->mu);
+	return err;
+}
+
+int control_text_append(struct control *c, uint64_t id, struct kv_slice more)
+{
+	struct control_text *t;
+	size_t drop = 0;
+	int err = 0;
+
+	pthread_mutex_lock(&c->mu);
+	t = *find_locked(c, id);
+	if (t && t->text.len > 2 * TEXT_KEEP)
+		drop = t->text.len - TEXT_KEEP;
+	if (drop) {
+		memmove(t->text.data, t->text.data + drop, TEXT_KEEP);
+		t->text.len = TEXT_KEEP;
+		t->base += drop;
+	}
+	if (t)
+		err = buf_append_slice(&t->text, more);
+	pthread_mutex_unlock(&c->mu);
+	return err;
+}
+
+void control_text_show(struct control *c, uint64_t id, uint64_t size)
+{
+	struct control_text *t;
 
 	pthread_mutex_lock(&c->mu);
 	t = *find_locked(c, id);
 	if (t)
-		*size = t->text.len;
+		t->size = size;
 	pthread_mutex_unlock(&c->mu);
-	return t ? 0 : -ESTALE;
+}
+
+void control_text_fail(struct control *c, uint64_t id, int err)
+{
+	struct control_text *t;
+
+	pthread_mutex_lock(&c->mu);
+	t = *find_locked(c, id);
+	if (t)
+		t->err = err;
+	pthread_mutex_unlock(&c->mu);
 }
 
 void control_text_unref(struct control *c, uint64_t id, uint64_t refs)
@@ -230,6 +304,7 @@ void control_text_unref(struct control *c, uint64_t id, uint64_t refs)
 	pthread_mutex_unlock(&c->mu);
 	if (gone) {
 		channel_end(c, id);
+		feed_end(&c->feeds, id);
 		free_text(gone);
 	}
 }

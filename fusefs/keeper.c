@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Sleeps until the next full hour, but never long: the clock may be set. A snapshot that
- * it drops has names in the kernel's cache, which it takes out: the one place where
- * something is invalidated, possible because this thread serves no requests. Names
+ * it drops has names in the kernel's cache, which it takes out: which is
+ * possible because this thread serves no requests. Names
  * that are not there are not cached, so what it takes is seen at once.
+ *
+ * While history is kept it ticks for that, too, once a second (feed.h).
  */
 #include "fusefs/keeper.h"
 
@@ -51,20 +53,31 @@ static int64_t look(struct keeper *k, int *last_err)
 	return err ? now + NAP_S : next;
 }
 
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
 static void *keep(void *arg)
 {
 	struct keeper *k = arg;
 	struct timespec until = {0};
 	int last_err = 0;
-	int64_t next;
+	int64_t next = 0;
+	bool due;
 
 	pthread_mutex_lock(&k->mu);
 	while (!k->stop) {
+		due = k->again || time(NULL) >= next;
 		k->again = false;
 		pthread_mutex_unlock(&k->mu);
-		next = look(k, &last_err);
+		if (due)
+			next = earlier(look(k, &last_err), (int64_t)time(NULL) + NAP_S);
+		feed_tick(k->d, k->fuse);
+		until.tv_sec = (time_t)next;
+		if (feed_busy(&k->d->control.feeds))
+			until.tv_sec = (time_t)earlier(next, (int64_t)time(NULL) + 1);
 		pthread_mutex_lock(&k->mu);
-		until.tv_sec = (time_t)min_u64((uint64_t)next, (uint64_t)time(NULL) + NAP_S);
 		while (!k->stop && !k->again &&
 		       pthread_cond_timedwait(&k->wake, &k->mu, &until) != ETIMEDOUT)
 			;

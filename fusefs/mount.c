@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fusefs/channel.h"
 #include "fusefs/mountinfo.h"
 #include "fusefs/session.h"
 
@@ -362,6 +363,8 @@ static enum mount_status serve(const struct mount_options *opt, struct log *log,
 	control_close_directories(&d);
 	op_close_directories(&d);
 	tree_close_all(&d.trees);
+	channel_end_all(&d.control);
+	feed_stop(&d);
 	if (d.fs != live)
 		(void)!kvfs_close(d.fs); /* it only read */
 	close_err = kvfs_close(live);

@@ -156,6 +156,32 @@ static int parse_count(const char *text, unsigned min, unsigned max, unsigned *o
 	return 0;
 }
 
+/* A number of seconds, or of what the letter behind it says. */
+static int parse_duration(const char *text, unsigned max_s, unsigned *out)
+{
+	static const struct {
+		char letter;
+		unsigned seconds;
+	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+	const char *rest;
+	uint64_t v, unit = 1;
+
+	if (parse_number(text, max_s, &rest, &v))
+		return -EINVAL;
+	if (*rest) {
+		unit = 0;
+		for (size_t i = 0; i < KV_ARRAY_COUNT(units); i++)
+			if (*rest == units[i].letter)
+				unit = units[i].seconds;
+		if (!unit || rest[1])
+			return -EINVAL;
+	}
+	if (v > max_s / unit)
+		return -EINVAL;
+	*out = (unsigned)(v * unit);
+	return 0;
+}
+
 /* keep_hourly=24 and so on: what kvfs_keep_parse() reads, with a prefix. */
 static int set_keep(struct mount_options *opt, const char *word)
 {
@@ -186,6 +212,13 @@ static int set_value(struct mount_options *opt, const char *name, struct log *lo
 		if (!parse_count(name + 11, 0, OPTIONS_EXPIRE_MAX_S, &opt->txn_expire_s))
 			return 0;
 		log_error(log, "%s: give a number of seconds, or 0 for never", name);
+		return -EINVAL;
+	}
+	if (strncmp(name, "history=", 8) == 0) {
+		if (!parse_duration(name + 8, KVFS_HISTORY_MAX_S, &opt->history_s))
+			return 0;
+		log_error(log, "%s: give a time such as 90s, 30m, 24h or 7d, at most 366d, or 0",
+			  name);
 		return -EINVAL;
 	}
 	if (strncmp(name, "threads=", 8) == 0) {
@@ -385,6 +418,7 @@ void options_print_help(void)
 		    "  snapshot=NAME      the volume as it was, read-only\n"
 		    "  keep_hourly=N      the daemon takes snapshots and keeps the newest N; also\n"
 		    "                     keep_daily, keep_weekly, keep_monthly, keep_yearly\n"
+		    "  history=TIME       every change is kept for so long, as 30m, 24h or 7d\n"
 		    "  snapshot_ino=unique  not the live tree's inode numbers in snapshots\n"
 		    "  txn_expire=SECONDS  transactions end when nobody has used them for so long\n"
 		    "  txn=close          all between an open for writing and its close is one\n"

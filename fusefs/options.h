@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #include "fusefs/log.h"
-#include "fusefs/model/kvfs.h"
+#include "fusefs/model/kvfs_history.h"
 
 #define OPTIONS_THREADS_MAX	64
 #define OPTIONS_THREADS_DEFAULT 16
@@ -59,6 +59,7 @@ struct mount_options {
 	char snapshot[KV_SNAPSHOT_NAME_MAX + 1];
 	unsigned commit_s;     /* 0: the engine's default */
 	unsigned threads;      /* 0: OPTIONS_THREADS_DEFAULT */
+	unsigned history_s;    /* how long it is kept; 0: only while it is read */
 	unsigned txn_expire_s; /* of a transaction that nobody uses; 0: never */
 	size_t cache_bytes;    /* 0: the engine's default */
 };

@@ -209,6 +209,8 @@ int session_start(struct session *s, struct kvfsd *d, const char *program, const
 	if (!err)
 		err = txn_start(&d->txns, d, s->fuse);
 	if (!err)
+		err = feed_start(d);
+	if (!err)
 		err = keeper_start(&d->keeper, d, s->fuse);
 out:
 	if (!err)

@@ -31,6 +31,7 @@ CMD_DECLARE(scan);
 CMD_DECLARE(snapshot);
 CMD_DECLARE(clone);
 CMD_DECLARE(diff);
+CMD_DECLARE(watch);
 CMD_DECLARE(send);
 CMD_DECLARE(receive);
 CMD_DECLARE(begin);

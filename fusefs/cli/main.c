@@ -29,6 +29,7 @@ static const struct cmd commands[] = {
 	{"snapshot", "take, list, drop, restore snapshots", cmd_snapshot, cmd_snapshot_help},
 	{"clone", "a writable copy of a directory that shares contents", cmd_clone, cmd_clone_help},
 	{"diff", "what changed since a snapshot", cmd_diff, cmd_diff_help},
+	{"watch", "what is changed, commit by commit", cmd_watch, cmd_watch_help},
 	{"send", "a snapshot as a stream", cmd_send, cmd_send_help},
 	{"receive", "make a snapshot from a stream", cmd_receive, cmd_receive_help},
 	{"backup", "run a command in a snapshot", cmd_backup, cmd_backup_help},

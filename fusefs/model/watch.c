@@ -92,8 +92,8 @@ void kvfs_watch_close(struct kvfs_watch *w)
 	kv_buf_free(&w->inodes);
 	kv_buf_free(&w->written);
 	kv_buf_free(&w->xattrs);
-	kv_buf_free(&w->known[DIFF_OLD]);
-	kv_buf_free(&w->known[DIFF_NEW]);
+	kv_buf_free(&w->before);
+	kv_buf_free(&w->known);
 	kv_buf_free(&w->path);
 	free(w);
 }
@@ -202,8 +202,8 @@ static int watch_gather(struct kvfs_watch *w)
 	buf_clear(&w->inodes);
 	buf_clear(&w->written);
 	buf_clear(&w->xattrs);
-	buf_clear(&w->known[DIFF_OLD]);
-	buf_clear(&w->known[DIFF_NEW]);
+	buf_clear(&w->before);
+	buf_clear(&w->known);
 	w->root = false;
 	while (!err && kv_feed_op(w->feed, &op))
 		err = watch_add(w, &op);

@@ -11,8 +11,9 @@
 struct watch_entry {
 	size_t key, key_len; /* in watch->text */
 	struct {
-		uint64_t id; /* 0: nothing is there */
-		bool linked; /* its record is in MODEL_INODES */
+		uint64_t id;	  /* 0: nothing is there */
+		uint64_t content; /* of its chunks; 0: it has none */
+		bool linked;	  /* its record is in MODEL_INODES */
 	} at[DIFF_SIDES];
 	size_t from, from_len; /* in watch->text: the path, of a file that went away from here */
 	unsigned changes;      /* WATCH_*, of a file that stayed here */
@@ -39,7 +40,8 @@ struct kvfs_watch {
 	struct kv_buf went;		       /* struct watch_gone, by id */
 	struct kv_buf inodes, written, xattrs; /* uint64_t, rising: ids of keys in MODEL_INODES,
 						  MODEL_DATA (puts only), MODEL_XATTRS */
-	struct kv_buf known[DIFF_SIDES];       /* uint64_t, rising: ids of entries */
+	struct kv_buf before; /* uint64_t, rising: ids of files at entries in the state before */
+	struct kv_buf known;  /* the same of contents, in the state after */
 	struct kv_buf path;
 	bool root; /* the record of the root directory was written */
 	struct kvfs_event event;

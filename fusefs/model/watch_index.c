@@ -109,12 +109,19 @@ static struct kv_slice watch_name(uint64_t id, struct kv_slice key, uint8_t buf[
 	return kv_slice_of(buf, 8 + key.len);
 }
 
+/* What the names of a file are kept under: links say whose they are, records whose contents. */
+static uint64_t watch_id_of(const struct inode *r)
+{
+	return r->kind == MODEL_RECORD_LINK ? r->id : inode_content(r);
+}
+
 static bool watch_wants(const struct watch_index *x, const struct inode *r)
 {
 	uint8_t be[8];
 
-	return (x->complete && r->kind == MODEL_RECORD_LINK) ||
-	       btree_find(&x->tracked, watch_id(r->id, be));
+	return r->kind == MODEL_RECORD_LINK
+		       ? x->complete
+		       : btree_find(&x->tracked, watch_id(inode_content(r), be)) != NULL;
 }
 
 int watch_index_add(struct watch_index *x, struct kv_slice key, const struct inode *r)
@@ -127,7 +134,7 @@ int watch_index_add(struct watch_index *x, struct kv_slice key, const struct ino
 		return watch_set(&x->dirs, r->prefix, key);
 	if (!watch_wants(x, r))
 		return 0;
-	return watch_set(&x->names, watch_name(r->id, key, buf), kv_slice_of(NULL, 0));
+	return watch_set(&x->names, watch_name(watch_id_of(r), key, buf), kv_slice_of(NULL, 0));
 }
 
 void watch_index_remove(struct watch_index *x, struct kv_slice key, const struct inode *r)
@@ -138,7 +145,7 @@ void watch_index_remove(struct watch_index *x, struct kv_slice key, const struct
 		return;
 	if (r->prefix.len)
 		watch_drop(&x->dirs, r->prefix);
-	watch_drop(&x->names, watch_name(r->id, key, buf));
+	watch_drop(&x->names, watch_name(watch_id_of(r), key, buf));
 }
 
 static int watch_scan(struct watch_index *x, struct kv_txn *txn)

@@ -12,9 +12,10 @@
 #include "kvcore/base/btree.h"
 
 struct watch_index {
-	struct btree dirs;    /* prefix of a displaced directory -> its key of MODEL_NAMES */
-	struct btree names;   /* be64 id, key of MODEL_NAMES: of linked and of tracked files */
-	struct btree tracked; /* be64 id: files with one name that was asked for */
+	struct btree dirs; /* prefix of a displaced directory -> its key of MODEL_NAMES */
+	/* be64 id, key of MODEL_NAMES: of linked files, and, by contents, of tracked ones */
+	struct btree names;
+	struct btree tracked; /* be64 id: contents of files with one name that were asked for */
 	bool complete;	      /* all displaced directories and linked files are there */
 };
 
@@ -28,8 +29,8 @@ void watch_index_remove(struct watch_index *x, struct kv_slice key, const struct
 /* Replace @out by the path of a key; @txn is the state of the index. -KV_E_CORRUPT. */
 int watch_index_path(struct watch_index *x, struct kv_txn *txn, struct kv_slice key,
 		     struct kv_buf *out) KV_MUST_CHECK;
-/* Append the names of a file to @out, as struct model_key. @linked: its record is in MODEL_INODES.
- */
+/* Append the names of a file to @out, as struct model_key. @id: of the file if it is @linked (its
+ * record is in MODEL_INODES), else of its contents. */
 int watch_index_names(struct watch_index *x, struct kv_txn *txn, uint64_t id, bool linked,
 		      struct kv_buf *out) KV_MUST_CHECK;
 

@@ -50,10 +50,15 @@ static unsigned watch_compare_contents(const struct kvfs_watch *w, const struct 
 		return WATCH_TRUNCATED |
 		       (inlined && !slice_has_prefix(old->contents, new->contents) ? WATCH_WRITTEN
 										   : 0U);
-	if (new->size > old->size || diff_has_id(&w->written, new->id) ||
-	    (inlined && !slice_equal(old->contents, new->contents)))
+	if (new->size > old->size)
 		return WATCH_WRITTEN;
-	return 0;
+	if (inlined)
+		return slice_equal(old->contents, new->contents) ? 0 : WATCH_WRITTEN;
+	/* Who writes to shared contents gets others, of his own. */
+	return inode_content(old) != inode_content(new) ||
+			       diff_has_id(&w->written, inode_content(new))
+		       ? WATCH_WRITTEN
+		       : 0;
 }
 
 unsigned watch_compare(const struct kvfs_watch *w, const struct inode *old, const struct inode *new,
@@ -97,8 +102,11 @@ static int watch_look_at(struct kvfs_watch *w, size_t i)
 	for (int side = 0; !err && side < DIFF_SIDES; side++) {
 		err = watch_load_name(w, (enum diff_side_id)side, watch_key(w, e), &rec[side],
 				      &e->at[side].linked);
-		if (!err)
+		if (!err) {
 			e->at[side].id = rec[side].r.id;
+			if (rec[side].r.flags & MODEL_FLAG_CHUNKS)
+				e->at[side].content = inode_content(&rec[side].r);
+		}
 		if (err == -KV_E_NOTFOUND)
 			err = 0;
 	}
@@ -155,16 +163,23 @@ static int watch_compare_ids(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-static int watch_note_known(struct kvfs_watch *w, enum diff_side_id side)
+static int watch_note_known(struct kvfs_watch *w)
 {
-	struct kv_buf *known = &w->known[side];
 	int err = 0;
 
-	for (size_t i = 0; !err && i < watch_count(w); i++)
-		if (watch_at(w, i)->at[side].id)
-			err = buf_append(known, &watch_at(w, i)->at[side].id, sizeof(uint64_t));
-	if (!err && known->len)
-		qsort(known->data, known->len / sizeof(uint64_t), sizeof(uint64_t),
+	for (size_t i = 0; !err && i < watch_count(w); i++) {
+		const struct watch_entry *e = watch_at(w, i);
+
+		if (e->at[DIFF_OLD].id)
+			err = buf_append(&w->before, &e->at[DIFF_OLD].id, sizeof(uint64_t));
+		if (!err && e->at[DIFF_NEW].content)
+			err = buf_append(&w->known, &e->at[DIFF_NEW].content, sizeof(uint64_t));
+	}
+	if (!err && w->before.len)
+		qsort(w->before.data, w->before.len / sizeof(uint64_t), sizeof(uint64_t),
+		      watch_compare_ids);
+	if (!err && w->known.len)
+		qsort(w->known.data, w->known.len / sizeof(uint64_t), sizeof(uint64_t),
 		      watch_compare_ids);
 	return err;
 }
@@ -175,8 +190,8 @@ int watch_look(struct kvfs_watch *w)
 
 	for (size_t i = 0; !err && i < watch_count(w); i++)
 		err = watch_look_at(w, i);
-	for (int side = 0; !err && side < DIFF_SIDES; side++)
-		err = watch_note_known(w, (enum diff_side_id)side);
+	if (!err)
+		err = watch_note_known(w);
 	if (!err && w->went.len)
 		qsort(w->went.data, w->went.len / sizeof(struct watch_gone),
 		      sizeof(struct watch_gone), watch_compare_gone);

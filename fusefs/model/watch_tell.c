@@ -122,7 +122,7 @@ static int watch_is_older(struct kvfs_watch *w, uint64_t id, bool *older)
 	struct model_key key;
 	int err;
 
-	*older = diff_has_id(&w->known[DIFF_OLD], id);
+	*older = diff_has_id(&w->before, id);
 	if (*older)
 		return 0;
 	place_id(MODEL_INODES, id, &key);
@@ -271,8 +271,7 @@ int watch_tell(struct kvfs_watch *w)
 	for (size_t i = 0; !err && i < w->inodes.len / sizeof(*inodes); i++)
 		err = watch_tell_linked(w, inodes[i]);
 	for (size_t i = 0; !err && w->fs->lazytime && i < w->written.len / sizeof(*written); i++)
-		if (!diff_has_id(&w->known[DIFF_NEW], written[i]) &&
-		    !diff_has_id(&w->inodes, written[i]))
+		if (!diff_has_id(&w->known, written[i]) && !diff_has_id(&w->inodes, written[i]))
 			err = watch_tell_written(w, written[i]);
 	if (err || !w->root)
 		return err;

@@ -13,7 +13,7 @@ for header in $(find kvcore fusefs mkfs fsck -name '*.h'); do
 		cc -std=c11 -Wpedantic $flags -x c -fsyntax-only - || { echo "$header"; fail=1; }
 done
 # shellcheck disable=SC2086
-for header in kvcore/kvcore.h kvcore/kvcore_check.h fusefs/model/kvfs.h fusefs/model/kvfs_stage.h; do
+for header in kvcore/kvcore.h kvcore/kvcore_check.h fusefs/model/kvfs.h fusefs/model/kvfs_stage.h fusefs/model/kvfs_history.h; do
 	printf '#include "%s"\n' "$header" |
 		c++ -std=c++11 $flags -x c++ -fsyntax-only - || { echo "$header (C++)"; fail=1; }
 done

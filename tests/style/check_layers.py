@@ -26,9 +26,10 @@ ALLOWED = {
     "kvcore/table": TABLE,
     "kvcore/engine": TABLE + ["kvcore/wal/", "kvcore/engine/"],
     "fusefs/model": MODEL,
-    "fusefs/cli": BASE + ["fusefs/model/kvfs.h", "fusefs/model/channel_format.h",
+    "fusefs/cli": BASE + ["fusefs/model/kvfs.h", "fusefs/model/kvfs_history.h", "fusefs/model/channel_format.h",
                           "fusefs/cli/"],
-    "fusefs": BASE + ["fusefs/model/kvfs.h", "fusefs/model/kvfs_stage.h", "fusefs/"],
+    "fusefs": BASE + ["fusefs/model/kvfs.h", "fusefs/model/kvfs_stage.h", "fusefs/model/kvfs_history.h",
+               "fusefs/"],
     "mkfs": BASE + ["fusefs/model/kvfs.h", "mkfs/"],
     "fsck": BASE + ["fusefs/model/kvfs.h", "fsck/"],
 }

@@ -15,7 +15,7 @@
 #define KEYSPACE	 7U
 #define KEYS		 60U
 #define COMMITS		 800U
-#define ROUNDS		 8U
+#define ROUNDS		 3U
 
 static struct sim_env *sim;
 static struct kv_db *db;

@@ -264,6 +264,29 @@ START_TEST(test_contents_of_any_size_are_written_and_truncated)
 }
 END_TEST
 
+/* Contents that files share are another's after the first write. */
+START_TEST(test_a_clone_is_created_and_its_source_is_not_touched)
+{
+	static uint8_t big[200000];
+	struct kvfs_node *a = model_mkdir(&m, m.root, "a"), *b, *f, *g;
+
+	f = model_mkfile(&m, a, "f", kv_slice_of(big, sizeof(big)));
+	expect("created a; | created a/f; | written a/f; | ");
+	ok(kvfs_clone(m.fs, NULL, test_str("a"), test_str("b"), NULL, NULL));
+	expect("created b; created b/f; | ");
+	b = model_lookup(&m, m.root, "b");
+	g = model_lookup(&m, b, "f");
+	ok(kvfs_write(m.fs, g, 100000, test_str("mine"), false));
+	ok(kvfs_write(m.fs, f, 100000, test_str("yours"), false));
+	ok(kvfs_write(m.fs, g, 100000, test_str("mine"), false));
+	expect("written b/f; | written a/f; | written b/f; | ");
+	model_forget(&m, f);
+	model_forget(&m, g);
+	model_forget(&m, a);
+	model_forget(&m, b);
+}
+END_TEST
+
 START_TEST(test_a_watch_goes_on_where_another_ended)
 {
 	struct kvfs_watch *other;
@@ -385,6 +408,7 @@ int main(void)
 		test_a_transaction_is_told_at_once,
 		test_a_write_without_a_record_is_told,
 		test_contents_of_any_size_are_written_and_truncated,
+		test_a_clone_is_created_and_its_source_is_not_touched,
 		test_a_watch_goes_on_where_another_ended,
 		test_a_window_moves_with_the_time,
 		test_a_lasting_window_goes_on_after_opening,

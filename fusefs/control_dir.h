@@ -11,6 +11,7 @@
  *   .kvfs/commit/           a transaction that is moved here is committed
  *   .kvfs/conflicts         why the last commits of open transactions failed
  *   .kvfs/feed              what is changed from now on, a line each; it grows
+ *   .kvfs/at/TIME/          the tree as of a time; names are not listed
  *   .kvfs/stats             counters and times, a line each
  *   .kvfs/metrics           the same for Prometheus
  *   .kvfs/channel           for the kvfs command: model/channel_format.h
@@ -44,6 +45,7 @@ enum control_kind {
 	CONTROL_METRICS = 6,
 	CONTROL_KEEP = 7,
 	CONTROL_FEED = 8,
+	CONTROL_AT = 9,
 	CONTROL_CHANNEL = 12,
 	CONTROL_TXN = 13,
 	CONTROL_COMMIT = 14,
@@ -92,6 +94,13 @@ extern const size_t control_entry_count;
 /* NULL if there is none. */
 const struct control_entry *control_entry_of(const char *name);
 const struct control_entry *control_entry_of_kind(enum control_kind kind);
+
+/*
+ * control_at.c: the tree that a name of .kvfs/at stands for, with one reference for the caller:
+ * seconds since 1970 with a fraction, 2026-01-31T12:30:00Z, or "c" and the number of a commit.
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_GONE, -KV_E_INVALID, of tree_open().
+ */
+int control_at_open(struct kvfsd *d, const char *name, struct tree **out) KV_MUST_CHECK;
 
 /* control_stats.c */
 int control_print_stats(struct kvfsd *d, uid_t uid, struct kv_buf *out) KV_MUST_CHECK;

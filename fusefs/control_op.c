@@ -139,6 +139,20 @@ static void reply_snapshot(fuse_req_t req, const char *name)
 		reply_root(req, v, REPLY_TIMEOUT_S);
 }
 
+/* The tree of a time. The name is asked for each time, since history moves on. */
+static void reply_at(fuse_req_t req, const char *name)
+{
+	struct tree *v;
+	int err = control_at_open(op_daemon(req), name, &v);
+
+	if (err == -KV_E_NOTFOUND || err == -KV_E_NOT_A_VOLUME)
+		fuse_reply_err(req, ENOENT);
+	else if (err)
+		reply_result(req, NULL, err);
+	else
+		reply_root(req, v, 0);
+}
+
 static void control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	const struct control_entry *e;
@@ -149,6 +163,8 @@ static void control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		reply_snapshot(req, name);
 	} else if (control_kind(parent) == CONTROL_TXN) {
 		reply_txn(req, name);
+	} else if (control_kind(parent) == CONTROL_AT) {
+		reply_at(req, name);
 	} else if (control_kind(parent) != CONTROL_DIR || !(e = control_entry_of(name))) {
 		fuse_reply_err(req, ENOENT);
 	} else if (e->print) {

@@ -102,6 +102,7 @@ static int print_feed(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 }
 
 const struct control_entry control_entries[] = {
+	{"at", CONTROL_AT, S_IFDIR | 0755, NULL, NULL, NULL},
 	{"channel", CONTROL_CHANNEL, S_IFREG | 0666, print_nothing, NULL, NULL},
 	{"commit", CONTROL_COMMIT, S_IFDIR | 0777, NULL, NULL, NULL},
 	{"conflicts", CONTROL_CONFLICTS, S_IFREG | 0444, txn_print_conflicts, NULL, NULL},

@@ -120,6 +120,17 @@ void feed_unwatch(struct feeds *f, struct kvfs_watch *w)
 	feed_let_go(f);
 }
 
+int feed_at(struct feeds *f, int64_t ns, kv_seq *out)
+{
+	int err = -KV_E_GONE;
+
+	pthread_mutex_lock(&f->mu);
+	if (f->history)
+		err = kvfs_history_at(f->history, ns, feed_now(), out);
+	pthread_mutex_unlock(&f->mu);
+	return err;
+}
+
 bool feed_busy(struct feeds *f)
 {
 	bool busy;

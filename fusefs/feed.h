@@ -46,6 +46,9 @@ int feed_watch(struct feeds *f, kv_seq from, struct kv_slice below, struct kvfs_
 	KV_MUST_CHECK;
 void feed_unwatch(struct feeds *f, struct kvfs_watch *w); /* NULL is allowed */
 
+/* As kvfs_history_at(); -KV_E_GONE if nothing is kept. */
+int feed_at(struct feeds *f, int64_t ns, kv_seq *out) KV_MUST_CHECK;
+
 /* Begin the file of node @id. @text: receives its first line. */
 int feed_begin(struct kvfsd *d, uint64_t id, struct kv_buf *text) KV_MUST_CHECK;
 void feed_end(struct feeds *f, uint64_t id);

@@ -137,6 +137,13 @@ static struct tree *take_locked(struct trees *all, const char *name)
 	return v;
 }
 
+static int open_past(struct kvfs *live, const char *name, struct kvfs **out)
+{
+	if (strncmp(name, TREE_AT, sizeof(TREE_AT) - 1) != 0)
+		return kvfs_open_snapshot(live, name, out);
+	return kvfs_open_at(live, strtoull(name + sizeof(TREE_AT) - 1, NULL, 10), out);
+}
+
 int tree_open(struct trees *all, struct kvfs *live, const char *name, struct tree **out)
 {
 	struct tree *v, *fresh = NULL;
@@ -154,7 +161,7 @@ int tree_open(struct trees *all, struct kvfs *live, const char *name, struct tre
 		return -ENOMEM;
 	fresh->refs = 1;
 	fresh->name = strdup(name);
-	err = fresh->name ? kvfs_open_snapshot(live, name, &fresh->fs) : -ENOMEM;
+	err = fresh->name ? open_past(live, name, &fresh->fs) : -ENOMEM;
 	if (err)
 		goto out;
 	pthread_rwlock_wrlock(&all->mu);

@@ -21,7 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "fusefs/model/kvfs.h"
+#include "fusefs/model/kvfs_history.h"
 
 #define TREE_BIT       (UINT64_C(1) << 63)
 #define TREE_INO_BITS  43U
@@ -84,9 +84,12 @@ static inline bool tree_is_same(uint64_t a, uint64_t b)
 /* The tree of an id that is not of the live tree; NULL if there is none any more. */
 struct kvfs *tree_fs(struct trees *all, uint64_t id);
 
+/* The name of the tree right after a commit is this and its number. */
+#define TREE_AT "at/"
 /*
- * The tree of snapshot @name of @live, with one reference for the caller.
- * Return: 0, -KV_E_NOTFOUND, -ENFILE (too many at once), errors of kvfs_open_snapshot().
+ * The tree of snapshot @name of @live, or of TREE_AT, with one reference for the caller.
+ * Return: 0, -KV_E_NOTFOUND, -ENFILE (too many at once), errors of kvfs_open_snapshot()
+ * and kvfs_open_at().
  */
 int tree_open(struct trees *all, struct kvfs *live, const char *name, struct tree **out)
 	KV_MUST_CHECK;

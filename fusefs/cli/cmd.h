@@ -32,6 +32,8 @@ CMD_DECLARE(snapshot);
 CMD_DECLARE(clone);
 CMD_DECLARE(diff);
 CMD_DECLARE(watch);
+CMD_DECLARE(log);
+CMD_DECLARE(at);
 CMD_DECLARE(send);
 CMD_DECLARE(receive);
 CMD_DECLARE(begin);

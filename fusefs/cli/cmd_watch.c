@@ -176,33 +176,13 @@ static const char *explain(int err)
 	}
 }
 
-/* The path, from the root of the volume, of @prefix below the target. */
-static char *path_below(const struct target *t, const char *prefix)
-{
-	char *dir = t->mounted ? control_below(t) : strdup("");
-	char *rest = text_dir(prefix);
-	struct kv_buf path = {0};
-	int err = dir && rest ? 0 : -ENOMEM;
-
-	if (!err)
-		err = buf_printf(&path, "%s%s%s", dir[0] ? dir + 1 : "",
-				 dir[0] && rest[0] ? "/" : "", rest);
-	if (!err)
-		err = buf_append_byte(&path, 0);
-	free(dir);
-	free(rest);
-	if (err)
-		kv_buf_free(&path);
-	return (char *)path.data;
-}
-
 static int watch(const struct target *t, struct watch *w, const char *prefix)
 {
 	int err;
 
 	if (!w->from)
 		w->from = t->mounted ? "0" : KVFS_WATCH_OLDEST_TEXT;
-	w->below = path_below(t, prefix);
+	w->below = control_path(t, prefix);
 	if (!w->below) {
 		message(t->name, "%s", control_message(-EXDEV));
 		return CMD_FAILED;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "fusefs/cli/channel.h"
+#include "fusefs/cli/text.h"
 #include "kvcore/base/buf.h"
 
 int control_open(const struct target *t, const char *what, int flags)
@@ -54,6 +55,25 @@ char *control_below(const struct target *t)
 	free(path);
 	free(root);
 	return below;
+}
+
+char *control_path(const struct target *t, const char *below)
+{
+	char *dir = t->mounted ? control_below(t) : strdup("");
+	char *rest = text_dir(below);
+	struct kv_buf path = {0};
+	int err = dir && rest ? 0 : -ENOMEM;
+
+	if (!err)
+		err = buf_printf(&path, "%s%s%s", dir[0] ? dir + 1 : "",
+				 dir[0] && rest[0] ? "/" : "", rest);
+	if (!err)
+		err = buf_append_byte(&path, 0);
+	free(dir);
+	free(rest);
+	if (err)
+		kv_buf_free(&path);
+	return (char *)path.data;
 }
 
 const char *control_message(int err)

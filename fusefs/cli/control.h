@@ -18,6 +18,10 @@ const char *control_message(int err);
  */
 char *control_below(const struct target *t) KV_MUST_CHECK;
 
+/* The path, from the root of the volume and without a slash first, of @below below the target.
+ * Freed by the caller; NULL: the target is not there. */
+char *control_path(const struct target *t, const char *below) KV_MUST_CHECK;
+
 struct control_snapshot {
 	int64_t created_ns;  /* since 1970 */
 	uint64_t held_bytes; /* as struct kv_snapshot_info */

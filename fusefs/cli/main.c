@@ -30,6 +30,8 @@ static const struct cmd commands[] = {
 	{"clone", "a writable copy of a directory that shares contents", cmd_clone, cmd_clone_help},
 	{"diff", "what changed since a snapshot", cmd_diff, cmd_diff_help},
 	{"watch", "what is changed, commit by commit", cmd_watch, cmd_watch_help},
+	{"log", "the versions of a file that are kept", cmd_log, cmd_log_help},
+	{"at", "the tree as of a time", cmd_at, cmd_at_help},
 	{"send", "a snapshot as a stream", cmd_send, cmd_send_help},
 	{"receive", "make a snapshot from a stream", cmd_receive, cmd_receive_help},
 	{"backup", "run a command in a snapshot", cmd_backup, cmd_backup_help},

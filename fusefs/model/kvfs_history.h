@@ -34,6 +34,17 @@ KV_API int kvfs_history_start(struct kvfs *fs, unsigned window_s, bool lasting, 
  * @dropped: may be NULL; whether that happened
  */
 KV_API int kvfs_history_tick(struct kvfs_history *h, int64_t now_ns, bool *dropped) KV_MUST_CHECK;
+/*
+ * The newest commit at a time, as far as it was noted: to the second, or to a 4096th part of the
+ * window. @ns: at or after @now_ns it is the newest of all. Return: 0, -KV_E_GONE.
+ */
+KV_API int kvfs_history_at(struct kvfs_history *h, int64_t ns, int64_t now_ns, kv_seq *out)
+	KV_MUST_CHECK;
+/*
+ * The tree right after a commit: as kvfs_open_snapshot(). It stays whole, whatever history lets go.
+ * Return: 0, -KV_E_GONE, -KV_E_INVALID (there is no such commit yet), -KV_E_NOT_A_VOLUME.
+ */
+KV_API int kvfs_open_at(struct kvfs *fs, kv_seq commit, struct kvfs **out) KV_MUST_CHECK;
 /* No more of it; a lasting one goes on when it is started again. NULL is allowed. */
 KV_API void kvfs_history_stop(struct kvfs_history *h);
 /* Keep nothing, and forget what was recorded on the volume, if there is any. */

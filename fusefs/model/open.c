@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fusefs/model/kvfs_history.h"
 #include "fusefs/model/node.h"
 #include "fusefs/model/place.h"
 #include "fusefs/model/remove.h"
@@ -292,22 +293,40 @@ int open_view(struct kvfs *fs, struct kvfs *live, struct kvfs **out)
 	return err;
 }
 
-int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **out)
+/* A view of the state that @snapshot, taken over, is. */
+static int open_past(struct kvfs *fs, struct kv_snapshot *snapshot, struct kvfs **out)
 {
 	struct kvfs *view;
 	int err = open_view(fs, NULL, &view);
 
-	if (err)
+	if (err) {
+		kv_snapshot_release(snapshot);
 		return err;
-	err = kv_snapshot_open(fs->db, name, &view->snapshot);
-	if (!err)
-		err = open_look(view);
+	}
+	view->snapshot = snapshot;
+	err = open_look(view);
 	if (err) {
 		(void)!kvfs_close(view); /* it only reads */
 		return err;
 	}
 	*out = view;
 	return 0;
+}
+
+int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **out)
+{
+	struct kv_snapshot *snapshot;
+	int err = kv_snapshot_open(fs->db, name, &snapshot);
+
+	return err ? err : open_past(fs, snapshot, out);
+}
+
+int kvfs_open_at(struct kvfs *fs, kv_seq commit, struct kvfs **out)
+{
+	struct kv_snapshot *snapshot;
+	int err = kv_history_open(fs->db, commit, &snapshot);
+
+	return err ? err : open_past(fs, snapshot, out);
 }
 
 int kvfs_close(struct kvfs *fs)

@@ -255,3 +255,21 @@ int kvfs_history_tick(struct kvfs_history *h, int64_t now_ns, bool *dropped)
 	}
 	return err ? err : window_expire(h, now_ns);
 }
+
+int kvfs_history_at(struct kvfs_history *h, int64_t ns, int64_t now_ns, kv_seq *out)
+{
+	struct kv_history_info info;
+	size_t n = window_count(h);
+
+	if (ns >= now_ns) {
+		kv_history_get(h->fs->db, &info);
+		*out = info.newest;
+		return 0;
+	}
+	while (n && window_at(h, n - 1)->ns > ns)
+		n--;
+	if (!n)
+		return -KV_E_GONE;
+	*out = window_at(h, n - 1)->seq;
+	return 0;
+}

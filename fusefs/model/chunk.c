@@ -3,7 +3,7 @@
  * The chunk store. A small write into a chunk that exists is a patch under the
  * next stamp, put without reading the base; when patches are many or large they
  * are folded into a new base. Which stamp is next, and how many bytes the
- * patches have, is in the last patch, found by one seek.
+ * patches have, is in the last patch, which the handle remembers or one seek finds.
  */
 #include "fusefs/model/chunk.h"
 
@@ -18,8 +18,6 @@
 #define CHUNK_GAP_MAX	 4096U /* zeros that a new base may begin with */
 #define CHUNK_FEW	 64U   /* chunks that are deleted one by one */
 #define CHUNK_HINT_STAMP 255U  /* the last one that inode.tail can say */
-#define CHUNK_BLOCK	 4096U /* of zeros, that counts as a hole */
-#define CHUNK_SEEK_MAX	 64U   /* chunks looked at by one chunk_seek() */
 
 void chunk_key(uint64_t id, uint64_t chunk, uint32_t stamp, struct model_key *out)
 {
@@ -65,9 +63,8 @@ int chunk_part_decode(struct kv_slice value, uint32_t stamp, uint32_t *off, stru
 	return 0;
 }
 
-/* An iterator over the chunks [from, to) of a file. */
-static int chunk_iter_open(struct kv_txn *txn, uint64_t id, uint64_t from, uint64_t to,
-			   struct kv_iter **out)
+int chunk_iter_open(struct kv_txn *txn, uint64_t id, uint64_t from, uint64_t to,
+		    struct kv_iter **out)
 {
 	struct model_key lower, upper;
 	struct kv_range range;
@@ -560,101 +557,4 @@ int chunk_copy(struct kv_txn *from, uint64_t from_id, struct kv_txn *to, uint64_
 		return err;
 	*count = found;
 	return 0;
-}
-
-static bool chunk_block_is_zero(const uint8_t *block)
-{
-	return !block[0] && !memcmp(block, block + 1, CHUNK_BLOCK - 1);
-}
-
-/* Go on within the chunk at s->off, which exists, to the answer or to the next chunk. */
-static int chunk_seek_inside(struct kv_txn *txn, uint64_t id, struct chunk_seek *s, uint8_t *bytes)
-{
-	uint64_t begin = align_down_u64(s->off, MODEL_CHUNK), end = begin + MODEL_CHUNK;
-	int err;
-
-	if (!s->contents) {
-		s->found = s->data;
-		s->off = s->data ? s->off : end;
-		return 0;
-	}
-	memset(bytes, 0, MODEL_CHUNK);
-	err = chunk_read(txn, id, begin, MODEL_CHUNK, bytes);
-	if (err)
-		return err;
-	while (s->off < end && !s->found) {
-		uint64_t block = align_down_u64(s->off, CHUNK_BLOCK);
-
-		s->found = chunk_block_is_zero(bytes + (block - begin)) != s->data;
-		if (!s->found)
-			s->off = block + CHUNK_BLOCK;
-	}
-	return 0;
-}
-
-/* Step from chunk to chunk; -KV_E_NOTFOUND: there is none at s->off or after it. */
-static int chunk_seek_step(struct kv_txn *txn, struct kv_iter *it, struct chunk_seek *s,
-			   uint8_t *bytes)
-{
-	struct model_key key;
-	uint64_t id, chunk;
-	uint32_t stamp;
-	int err;
-
-	err = chunk_key_decode(kv_iter_key(it), &id, &chunk, &stamp);
-	if (err)
-		return err;
-	if (chunk > s->off / MODEL_CHUNK) {
-		s->found = !s->data;
-		if (s->found)
-			return 0;
-		s->off = chunk * MODEL_CHUNK;
-	}
-	err = chunk_seek_inside(txn, id, s, bytes);
-	if (err || s->found)
-		return err;
-	chunk_key(id, chunk + 1, 0, &key);
-	return kv_iter_seek(it, model_key_slice(&key));
-}
-
-int chunk_seek(struct kv_txn *txn, const struct inode *r, struct chunk_seek *s)
-{
-	uint64_t span = chunk_span(r->size);
-	struct kv_iter *it = NULL;
-	uint8_t *bytes = NULL;
-	int err;
-
-	s->found = r->chunks == span && span > CHUNK_SEEK_MAX;
-	if (s->found) { /* as good as no holes */
-		s->off = s->data ? s->off : r->size;
-		return 0;
-	}
-	if (s->contents) {
-		bytes = malloc(MODEL_CHUNK);
-		if (!bytes)
-			return -ENOMEM;
-	}
-	err = chunk_iter_open(txn, inode_content(r), s->off / MODEL_CHUNK, span, &it);
-	if (!err)
-		err = kv_iter_first(it);
-	for (unsigned i = 0; i < CHUNK_SEEK_MAX && !err && !s->found; i++)
-		err = chunk_seek_step(txn, it, s, bytes);
-	if (err == -KV_E_NOTFOUND) {
-		s->off = s->data ? span * MODEL_CHUNK : s->off;
-		s->found = true;
-		err = 0;
-	}
-	kv_iter_close(it);
-	free(bytes);
-	return err;
-}
-
-int chunk_next(struct kv_txn *txn, const struct inode *r, uint64_t off, uint64_t *out)
-{
-	struct chunk_seek s = {.off = off, .data = true};
-	int err = chunk_seek(txn, r, &s); /* finds it in the first step: it reads no contents */
-
-	if (!err)
-		*out = s.off;
-	return err;
 }

@@ -23,6 +23,9 @@ int chunk_key_decode(struct kv_slice key, uint64_t *id, uint64_t *chunk, uint32_
 int chunk_part_decode(struct kv_slice value, uint32_t stamp, uint32_t *off, struct kv_slice *bytes)
 	KV_MUST_CHECK;
 
+/* An iterator over what is stored of the chunks [@from, @to) of contents @id. */
+int chunk_iter_open(struct kv_txn *txn, uint64_t id, uint64_t from, uint64_t to,
+		    struct kv_iter **out) KV_MUST_CHECK;
 /* @len bytes from @off into @out, which the caller has filled with zeros. */
 int chunk_read(struct kv_txn *txn, uint64_t id, uint64_t off, size_t len, uint8_t *out)
 	KV_MUST_CHECK;

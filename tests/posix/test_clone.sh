@@ -74,24 +74,24 @@ rm -r "$dir/src"
 [ "$(md5sum <"$dir/new/a/large")" = "$sum" ] || fail "the source took contents away"
 
 # ---- of a snapshot
-kvfs snapshot create "$dir" then
+kvfs snapshot create "$dir" former
 kvfs clone "$dir" new before
 rm "$dir/new/a/large"
 echo y >"$dir/new/hello"
-kvfs clone -s then "$dir" new back || fail "of a snapshot"
+kvfs clone -s former "$dir" new back || fail "of a snapshot"
 same_tree "$dir/before" "$dir/back"
-kvfs clone --snapshot then "$dir" / everything || fail "of a whole snapshot"
-same_tree "$dir/.kvfs/snapshots/then/new" "$dir/everything/new"
-kvfs snapshot drop "$dir" then
+kvfs clone --snapshot former "$dir" / everything || fail "of a whole snapshot"
+same_tree "$dir/.kvfs/snapshots/former/new" "$dir/everything/new"
+kvfs snapshot drop "$dir" former
 [ "$(md5sum <"$dir/back/a/large")" = "$sum" ] || fail "the clone needs its snapshot"
 
 # ---- what is refused, and changes nothing
-ls -R "$dir" >"$tmp/names"
+(cd "$dir" && find . | sort) >"$tmp/names"
 refused_with 1 "is there already" kvfs clone "$dir" new back
 refused_with 1 "no such directory" kvfs clone "$dir" none x
 refused_with 1 "no such directory" kvfs clone "$dir" new none/x
 refused_with 1 "is no directory" kvfs clone "$dir" new/hello x
-refused_with 1 "no such snapshot" kvfs clone -s then "$dir" new x
+refused_with 1 "no such snapshot" kvfs clone -s former "$dir" new x
 refused_with 1 "cannot be one" kvfs clone -s a/b "$dir" new x
 refused_with 2 "give a volume" kvfs clone "$dir" new
 refused_with 2 "too many" kvfs clone "$dir" new x y
@@ -100,7 +100,7 @@ if command -v setpriv >/dev/null; then
 	chmod 777 "$dir"
 	refused "only root" setpriv --reuid 1000 --clear-groups "$(command -v kvfs)" clone "$dir" new x
 fi
-ls -R "$dir" | cmp - "$tmp/names" || fail "what was refused has changed something"
+(cd "$dir" && find . | sort) | cmp - "$tmp/names" || fail "what was refused has changed something"
 
 # ---- what was written by mmap(2) is cloned, too, and interrupted it leaves nothing
 run_python - "$dir" <<'P' || fail "python"

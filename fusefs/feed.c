@@ -240,8 +240,11 @@ static int put_event(void *ctx, const struct kvfs_event *e)
 static void grow(struct kvfsd *d, struct feed *one, struct fuse_session *fuse)
 {
 	struct kv_buf text = {0};
-	uint64_t before = one->end;
+	uint64_t before = one->end, size;
 	int err = 0;
+
+	if (control_text_size(&d->control, one->id, &size))
+		return; /* it is not there yet, or not any more */
 
 	while (!err && text.len < FEED_PIECE)
 		err = kvfs_watch_next(one->watch, put_event, &text);
@@ -259,28 +262,34 @@ static void grow(struct kvfsd *d, struct feed *one, struct fuse_session *fuse)
 	kv_buf_free(&text);
 }
 
-/* The one after @one, or the first, with a count; @one's is given back. */
-static struct feed *next_feed(struct feeds *f, struct feed *one)
+/* The one of the lowest id above @after, with a count. It may have been any time ago that the one
+ * of
+ * @after was there. */
+static struct feed *next_feed(struct feeds *f, uint64_t after)
 {
-	struct feed *next;
+	struct feed *next = NULL;
 
 	pthread_mutex_lock(&f->mu);
-	next = one ? one->next : f->list;
+	for (struct feed *one = f->list; one; one = one->next)
+		if (one->id > after && (!next || one->id < next->id))
+			next = one;
 	if (next)
 		next->users++;
 	pthread_mutex_unlock(&f->mu);
-	if (one)
-		feed_release(f, one);
 	return next;
 }
 
 void feed_tick(struct kvfsd *d, struct fuse_session *fuse)
 {
 	struct feeds *f = &d->control.feeds;
-	struct feed *one = NULL;
+	struct feed *one;
+	uint64_t id = 0;
 
 	tick_history(d);
-	while ((one = next_feed(f, one)))
+	while ((one = next_feed(f, id))) {
+		id = one->id;
 		if (!one->failed)
 			grow(d, one, fuse);
+		feed_release(f, one);
+	}
 }

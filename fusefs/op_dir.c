@@ -10,6 +10,7 @@
  * send forgets, unless the reply does not arrive.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -71,6 +72,8 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	h->ino = ino;
 	tree_ref(&d->trees, ino);
 	err = kvfs_dir_open(op_fs(req, ino), node, &h->dir);
+	if (!err && (fi->flags & O_NOATIME))
+		kvfs_dir_noatime(h->dir);
 	if (!err)
 		err = listing_open(&d->listings, ino, &h->listing, &known);
 	if (!err)

@@ -147,7 +147,9 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	else if (stage)
 		err = kvfs_stage_read(stage, (uint64_t)off, size, &data);
 	else
-		err = kvfs_read(op_fs(req, ino), node, (uint64_t)off, size, &data);
+		err = fi->flags & O_NOATIME
+			      ? kvfs_read_noatime(op_fs(req, ino), node, (uint64_t)off, size, &data)
+			      : kvfs_read(op_fs(req, ino), node, (uint64_t)off, size, &data);
 	if (err)
 		reply_result(req, node, err);
 	else

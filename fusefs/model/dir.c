@@ -25,6 +25,7 @@ struct kvfs_dir {
 	struct kv_buf names; /* a length byte and the name, each */
 	struct kv_buf marks; /* size_t: where every DIR_EVERY-th name begins */
 	uint64_t count;
+	bool noatime; /* listing it leaves the access time */
 };
 
 struct dir_args {
@@ -52,6 +53,11 @@ int kvfs_dir_open(struct kvfs *fs, struct kvfs_node *node, struct kvfs_dir **out
 	node_hold(fs, node);
 	*out = dir;
 	return 0;
+}
+
+void kvfs_dir_noatime(struct kvfs_dir *dir)
+{
+	dir->noatime = true;
 }
 
 void kvfs_dir_close(struct kvfs_dir *dir)
@@ -246,7 +252,7 @@ int kvfs_dir_read(struct kvfs_dir *dir, uint64_t cookie, bool plus,
 	if (cookie > dir->count + DIR_DOTS)
 		return -EINVAL;
 	err = retry_read(dir->fs, dir_run, &a);
-	if (!err && !cookie)
+	if (!err && !cookie && !dir->noatime)
 		times_accessed(dir->fs, dir->node, &a.self.r);
 	node_unref(dir->fs, a.refused, 1);
 	inode_buf_free(&a.self);

@@ -428,6 +428,9 @@ KV_API int kvfs_rename(struct kvfs *fs, struct kvfs_node *from_dir, const char *
 /* Up to @len bytes into @out (replaced), fewer at the end of the file. Updates atime by option. */
 KV_API int kvfs_read(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len,
 		     struct kv_buf *out) KV_MUST_CHECK;
+/* As kvfs_read(), for an open with O_NOATIME: the access time stays. */
+KV_API int kvfs_read_noatime(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len,
+			     struct kv_buf *out) KV_MUST_CHECK;
 /*
  * All of @data in one transaction, up to KVFS_WRITE_MAX bytes. -EFBIG, -EISDIR.
  * @sync: durable on return.
@@ -486,6 +489,8 @@ struct kvfs_dirent {
 /* Adds a reference to the node until closed. */
 KV_API int kvfs_dir_open(struct kvfs *fs, struct kvfs_node *node, struct kvfs_dir **out)
 	KV_MUST_CHECK;
+/* It was opened with O_NOATIME: listing it leaves the access time. Before it is read. */
+KV_API void kvfs_dir_noatime(struct kvfs_dir *dir);
 KV_API void kvfs_dir_close(struct kvfs_dir *dir);
 /*
  * Call @emit for each entry after @cookie (0: from the start, which reads afresh), "." and ".."

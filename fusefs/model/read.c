@@ -54,9 +54,11 @@ static int read_check(const struct kvfs_node *node)
 	return node->type == S_IFREG ? 0 : -EINVAL;
 }
 
-int kvfs_read(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len, struct kv_buf *out)
+static int read_contents(struct kvfs *fs, const struct read_args *args, bool noatime,
+			 struct kv_buf *out)
 {
-	struct read_args a = {.node = node, .off = off, .len = len};
+	struct kvfs_node *node = args->node;
+	struct read_args a = *args;
 	bool done = false;
 	int err;
 
@@ -66,7 +68,8 @@ int kvfs_read(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len,
 	if (!err && !done)
 		err = retry_read_node(fs, node, read_run, &a);
 	if (!err) {
-		times_accessed(fs, node, &a.rec.r);
+		if (!noatime)
+			times_accessed(fs, node, &a.rec.r);
 		kv_buf_free(out);
 		*out = a.out;
 		a.out = (struct kv_buf){0};
@@ -74,6 +77,21 @@ int kvfs_read(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len,
 	kv_buf_free(&a.out);
 	inode_buf_free(&a.rec);
 	return err;
+}
+
+int kvfs_read(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len, struct kv_buf *out)
+{
+	struct read_args a = {.node = node, .off = off, .len = len};
+
+	return read_contents(fs, &a, false, out);
+}
+
+int kvfs_read_noatime(struct kvfs *fs, struct kvfs_node *node, uint64_t off, size_t len,
+		      struct kv_buf *out)
+{
+	struct read_args a = {.node = node, .off = off, .len = len};
+
+	return read_contents(fs, &a, true, out);
 }
 
 static int read_seek_run(struct kvfs *fs, struct kv_txn *txn, const struct model_key *key,

@@ -364,6 +364,28 @@ def test_set_id_bits_go():
     equal(os.stat("setid").st_mode & 0o7777, 0o777)
 
 
+def test_an_open_without_access_time_leaves_it():
+    write_file("quiet", b"x" * 5000)
+    os.mkdir("quiet.d")
+    write_file("quiet.d/f", b"")
+
+    def atime_after(name, flags):
+        os.utime(name, ns=(10**9, 2 * 10**9))
+        fd = os.open(name, os.O_RDONLY | flags)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            os.listdir(fd)
+        else:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.pread(fd, 10, 0)
+        os.close(fd)
+        return os.stat(name).st_atime_ns
+
+    for name in ("quiet", "quiet.d"):
+        equal(atime_after(name, os.O_NOATIME), 10**9, name)
+        write_file(f"quiet.d/{name}", b"")  # a directory that changed is listed anew
+        check(atime_after(name, 0) > 10**9, f"the access time of {name}")
+
+
 def test_threads_share_a_descriptor():
     fd = os.open("threads", os.O_RDWR | os.O_CREAT | os.O_APPEND)
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The requests of the kvfs command that come by ioctl on .kvfs/channel: diff, hash, send, txn,
- * clone, watch.
+ * The requests of the kvfs command that come by ioctl on .kvfs/channel: clone, diff, hash, send,
+ * snapshot, txn, watch.
  *
  * A conversation is made by its first piece. It has a lock of its own, because an
  * answer may take long to find; whoever looks for a conversation holds a count of it
@@ -159,6 +159,16 @@ static int run_send(struct kvfsd *d, struct channel *ch, const char *const *word
 			      words[3][0] ? words[3] : NULL, &ch->send);
 }
 
+static int run_snapshot(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	int err = kvfs_snapshot_create_of(d->fs, words[1], kv_slice_of(words[2], strlen(words[2])));
+
+	(void)ch;
+	if (!err)
+		control_note_change(d);
+	return err;
+}
+
 static int run_hash(struct kvfsd *d, struct channel *ch, const char *const *words)
 {
 	uint8_t hash[KVFS_HASH_LEN];
@@ -223,7 +233,8 @@ static const struct {
 	bool any;	/* it looks itself at who asks; else root or the daemon's user */
 	int (*run)(struct kvfsd *d, struct channel *ch, const char *const *words);
 } requests[] = {
-	{"diff", 4, false, run_diff}, {"hash", 2, false, run_hash},   {"send", 4, false, run_send},
+	{"diff", 4, false, run_diff}, {"hash", 2, false, run_hash},
+	{"send", 4, false, run_send}, {"snapshot", 3, false, run_snapshot},
 	{"txn", 3, true, run_txn},    {"watch", 3, false, run_watch},
 };
 

@@ -5,7 +5,8 @@
  * tree does not walk into it.
  *
  *   .kvfs/snapshots/NAME/   mkdir takes a snapshot, rmdir drops it
- *   .kvfs/snapshots.tsv     a line a snapshot: time in ns, commit number, name, bytes held
+ *   .kvfs/snapshots.tsv     a line a snapshot: time in ns, commit number, name, bytes held,
+ *                           the directory it is of
  *   .kvfs/keep              which snapshots the daemon takes; can be written
  *   .kvfs/txn/NAME/         mkdir begins a transaction, rmdir drops it
  *   .kvfs/commit/           a transaction that is moved here is committed

@@ -52,7 +52,7 @@ static void fill_stat(struct kvfsd *d, enum control_kind kind, uint64_t size, st
 	out->st_ctim = out->st_mtim;
 }
 
-static void note_change(struct kvfsd *d)
+void control_note_change(struct kvfsd *d)
 {
 	pthread_mutex_lock(&d->control.mu);
 	clock_gettime(CLOCK_REALTIME, &d->control.changed);
@@ -202,7 +202,7 @@ static void make_txn(fuse_req_t req, const char *name, mode_t mode)
 		reply_result(req, NULL, err);
 		return;
 	}
-	note_change(d);
+	control_note_change(d);
 	reply_root(req, v, 0);
 }
 
@@ -224,7 +224,7 @@ static void control_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, m
 		reply_result(req, NULL, err);
 		return;
 	}
-	note_change(d);
+	control_note_change(d);
 	reply_snapshot(req, name);
 }
 
@@ -235,7 +235,7 @@ static void control_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (is_in(parent, CONTROL_TXN)) {
 		err = txn_abort(d, name, fuse_req_ctx(req)->uid);
-		note_change(d);
+		control_note_change(d);
 		reply_result(req, NULL, err);
 		return;
 	}
@@ -243,7 +243,7 @@ static void control_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		err = kvfs_snapshot_drop(d->fs, name);
 	if (!err) {
 		tree_drop_name(&d->trees, name);
-		note_change(d);
+		control_note_change(d);
 	}
 	reply_result(req, NULL, err == -KV_E_NOTFOUND ? -ENOENT : err);
 }

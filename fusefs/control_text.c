@@ -31,6 +31,18 @@ struct control_text {
 
 /* ---- what the files say ---- */
 
+/* The directory that it is of; one that was dropped meanwhile has none. */
+static int print_of(struct kvfsd *d, const char *name, struct kv_buf *out)
+{
+	struct kv_buf of = {0};
+	int err = kvfs_snapshot_of(d->fs, name, &of);
+
+	if (!err)
+		err = buf_append_escaped(out, kv_buf_slice(&of));
+	kv_buf_free(&of);
+	return err && err != -KV_E_NOTFOUND ? err : buf_append_byte(out, '\n');
+}
+
 static int print_list(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 {
 	struct kv_snapshot_info *list = NULL;
@@ -46,7 +58,9 @@ static int print_list(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 			err = buf_append_escaped(out,
 						 kv_slice_of(list[i].name, strlen(list[i].name)));
 		if (!err)
-			err = buf_printf(out, "\t%llu\n", (unsigned long long)list[i].held_bytes);
+			err = buf_printf(out, "\t%llu\t", (unsigned long long)list[i].held_bytes);
+		if (!err)
+			err = print_of(d, list[i].name, out);
 	}
 	free(list);
 	return err;

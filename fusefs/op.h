@@ -102,6 +102,8 @@ extern const struct fuse_lowlevel_ops control_table; /* control_op.c: the contro
 
 /* control_op.c: attributes of a node of the control directory. Return: 0 or -errno. */
 int control_stat(struct kvfsd *d, fuse_ino_t ino, struct stat *out) KV_MUST_CHECK;
+/* control_op.c: a snapshot was taken or dropped, a transaction begun or ended. */
+void control_note_change(struct kvfsd *d);
 /* control_list.c */
 void control_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

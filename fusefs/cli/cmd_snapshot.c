@@ -24,7 +24,7 @@
 #define NS_PER_S 1000000000
 
 const char cmd_snapshot_help[] =
-	"usage: kvfs snapshot create TARGET [NAME]\n"
+	"usage: kvfs snapshot create [--of DIR] TARGET [NAME]\n"
 	"       kvfs snapshot list [-b | -0] TARGET\n"
 	"       kvfs snapshot drop TARGET NAME...\n"
 	"       kvfs snapshot hash TARGET NAME\n"
@@ -33,6 +33,8 @@ const char cmd_snapshot_help[] =
 	"\n"
 	"Take, list and drop snapshots of a volume. Of a mounted one they are directories\n"
 	"of .kvfs/snapshots. Without a NAME it is the time, in UTC; it is printed.\n"
+	"\n"
+	"create --of: the snapshot shows DIR, a path in TARGET, as its root, and nothing else.\n"
 	"\n"
 	"hash: a number that is the same for equal trees, wherever they are: over paths,\n"
 	"attributes and contents, but no access times.\n"
@@ -44,6 +46,7 @@ const char cmd_snapshot_help[] =
 	"mounted: the newest COUNT of each PERIOD (hourly, daily, weekly, monthly, yearly).\n"
 	"Without them what is set is printed.\n"
 	"\n"
+	"  -o, --of DIR  a snapshot of this directory\n"
 	"  -b, --escape  list names with everything but printable ASCII as \\xNN\n"
 	"  -0, --null    list names alone, as they are, each with a NUL at the end\n"
 	"\n"
@@ -60,7 +63,31 @@ static int fail(const struct target *t, const char *name, int err)
 	return CMD_FAILED;
 }
 
-static int create(const struct target *t, int argc, char **argv)
+/* @of: the directory below the target, or NULL */
+static int create_one(const struct target *t, const char *name, const char *of)
+{
+	char *below = of && t->mounted ? control_below(t) : NULL;
+	char *dir = of ? text_dir(of) : NULL;
+	struct kv_buf path = {0};
+	int err = 0;
+
+	if (!of)
+		return control_create(t, name);
+	if (!dir || (t->mounted && !below))
+		err = dir ? -EXDEV : -EINVAL;
+	if (!err && below && below[0])
+		err = buf_printf(&path, "%s%s", below + 1, dir[0] ? "/" : "");
+	if (!err)
+		err = buf_printf(&path, "%s", dir);
+	if (!err)
+		err = control_create_of(t, name, (const char *)path.data);
+	kv_buf_free(&path);
+	free(below);
+	free(dir);
+	return err == -ENOENT ? -ENOTDIR : err; /* it is not a snapshot that is missing */
+}
+
+static int create(const struct target *t, const char *of, int argc, char **argv)
 {
 	time_t now = time(NULL);
 	char name[32] = "";
@@ -68,12 +95,12 @@ static int create(const struct target *t, int argc, char **argv)
 	int err;
 
 	if (argc) {
-		err = control_create(t, argv[0]);
+		err = create_one(t, argv[0], of);
 		return err ? fail(t, argv[0], err) : CMD_OK;
 	}
 	if (!gmtime_r(&now, &tm) || !strftime(name, sizeof(name), "%Y-%m-%dT%H:%M:%SZ", &tm))
 		return fail(t, name, -EOVERFLOW);
-	err = control_create(t, name);
+	err = create_one(t, name, of);
 	if (err)
 		return fail(t, name, err);
 	puts(name);
@@ -110,6 +137,10 @@ static void print_one(const struct control_snapshot *s, time_t now, const struct
 		printf("%s  %5s  %9s  ", when, age, held);
 	}
 	text_write(stdout, kv_slice_of(s->name, strlen(s->name)), names->style);
+	if (names->end != '\0' && s->of[0]) {
+		fputs("  of ", stdout);
+		text_write(stdout, kv_slice_of(s->of, strlen(s->of)), names->style);
+	}
 	putchar(names->end);
 }
 
@@ -253,13 +284,13 @@ static const struct action {
 	enum target_use use;
 	int (*run)(const struct target *t, int argc, char **argv);
 } actions[] = {
-	{"create", 2, 3, TARGET_WRITE, create}, {"list", 2, 2, TARGET_READ, NULL},
-	{"drop", 3, 0, TARGET_WRITE, drop},	{"restore", 3, 4, TARGET_WRITE, restore},
-	{"keep", 2, 0, TARGET_WRITE, keep},	{"hash", 3, 3, TARGET_WRITE, hash},
+	{"create", 2, 3, TARGET_WRITE, NULL}, {"list", 2, 2, TARGET_READ, NULL},
+	{"drop", 3, 0, TARGET_WRITE, drop},   {"restore", 3, 4, TARGET_WRITE, restore},
+	{"keep", 2, 0, TARGET_WRITE, keep},   {"hash", 3, 3, TARGET_WRITE, hash},
 };
 
 /* @argv: the action, the target and what follows. */
-static int run(int argc, char **argv, const struct text_names *names)
+static int run(int argc, char **argv, const char *of, const struct text_names *names)
 {
 	const struct action *a = actions;
 	struct target t;
@@ -275,26 +306,35 @@ static int run(int argc, char **argv, const struct text_names *names)
 		return bad_usage(argc < 2 ? "no volume or directory given" : "no name given");
 	if (a->most && argc > a->most)
 		return bad_usage("too many arguments");
+	if (of && a != actions)
+		return bad_usage("--of is for create");
 	if (target_open(argv[1], a->use, &t))
 		return CMD_FAILED;
-	status = a->run ? a->run(&t, argc - 2, argv + 2) : list(&t, names);
+	status = a->run		? a->run(&t, argc - 2, argv + 2)
+		 : a == actions ? create(&t, of, argc - 2, argv + 2)
+				: list(&t, names);
 	return target_close(&t) && status == CMD_OK ? CMD_FAILED : status;
 }
 
 int cmd_snapshot(int argc, char **argv)
 {
 	static const struct option longs[] = {
+		{"of", required_argument, NULL, 'o'},
 		{"escape", no_argument, NULL, 'b'},
 		{"null", no_argument, NULL, '0'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
 	struct text_names names;
+	const char *of = NULL;
 	int opt;
 
 	text_names_default(&names);
-	while ((opt = cmd_next(argc, argv, ":b0h", longs)) != CMD_OPT_END) {
+	while ((opt = cmd_next(argc, argv, ":o:b0h", longs)) != CMD_OPT_END) {
 		switch (opt) {
+		case 'o':
+			of = optarg;
+			break;
 		case 'b':
 		case '0':
 			text_names_option(&names, opt);
@@ -306,5 +346,5 @@ int cmd_snapshot(int argc, char **argv)
 			return CMD_USAGE;
 		}
 	}
-	return run(argc - optind, argv + optind, &names);
+	return run(argc - optind, argv + optind, of, &names);
 }

@@ -95,6 +95,12 @@ const char *control_message(int err)
 	case -EROFS:
 	case -KV_E_READONLY:
 		return "the volume is mounted read-only";
+	case -EOPNOTSUPP:
+		return "it is a snapshot of a directory, which can only be looked into, restored "
+		       "by "
+		       "path, and cloned";
+	case -ENOTDIR:
+		return "there is no such directory";
 	case -EXDEV:
 		return "the root of this mount is not seen here; name the directory on which the "
 		       "volume is mounted";
@@ -105,20 +111,20 @@ const char *control_message(int err)
 
 /* ---- the list ---- */
 
-static int add(struct control_snapshot **list, size_t *count, int64_t created_ns, uint64_t held,
-	       const char *name)
+/* Takes @one's strings, whatever the result. */
+static int add(struct control_snapshot **list, size_t *count, struct control_snapshot one)
 {
-	struct control_snapshot *more = realloc(*list, (*count + 1) * sizeof(*more));
+	struct control_snapshot *more = NULL;
 
-	if (!more)
+	if (one.name && one.of)
+		more = realloc(*list, (*count + 1) * sizeof(*more));
+	if (!more) {
+		free(one.name);
+		free(one.of);
 		return -ENOMEM;
+	}
 	*list = more;
-	more[*count].created_ns = created_ns;
-	more[*count].held_bytes = held;
-	more[*count].name = strdup(name);
-	if (!more[*count].name)
-		return -ENOMEM;
-	(*count)++;
+	more[(*count)++] = one;
 	return 0;
 }
 
@@ -143,28 +149,38 @@ static void unescape(char *s)
 	*to = '\0';
 }
 
+/* The field after the tab, which becomes the end of the one before; NULL: there is none. */
+static char *next_field(char *field)
+{
+	char *tab = field ? strchr(field, '\t') : NULL;
+
+	if (tab)
+		*tab++ = '\0';
+	return tab;
+}
+
 static int parse(char *line, struct control_snapshot **list, size_t *count)
 {
-	char *seq, *name, *held, *end;
-	unsigned long long bytes;
-	long long created;
+	struct control_snapshot one = {0};
+	char *name, *held, *of, *end, *end2;
 
 	line[strcspn(line, "\n")] = '\0';
-	seq = strchr(line, '\t');
-	name = seq ? strchr(seq + 1, '\t') : NULL;
-	held = name ? strchr(name + 1, '\t') : NULL;
-	if (!held)
+	name = next_field(next_field(line));
+	held = next_field(name);
+	of = next_field(held);
+	if (!of)
 		return -EBADMSG;
+	(void)next_field(of);
 	errno = 0;
-	created = strtoll(line, &end, 10);
-	if (errno || end != seq)
+	one.created_ns = strtoll(line, &end, 10);
+	one.held_bytes = strtoull(held, &end2, 10);
+	if (errno || *end || *end2 || end == line || end2 == held)
 		return -EBADMSG;
-	bytes = strtoull(held + 1, &end, 10);
-	if (errno || end == held + 1)
-		return -EBADMSG;
-	*held = '\0';
-	unescape(name + 1);
-	return add(list, count, created, bytes, name + 1);
+	unescape(name);
+	unescape(of);
+	one.name = strdup(name);
+	one.of = strdup(of);
+	return add(list, count, one);
 }
 
 static int read_mounted(const struct target *t, struct control_snapshot **list, size_t *count)
@@ -191,6 +207,25 @@ static int read_mounted(const struct target *t, struct control_snapshot **list, 
 	return err;
 }
 
+static int add_of_volume(const struct target *t, const struct kv_snapshot_info *info,
+			 struct control_snapshot **list, size_t *count)
+{
+	struct control_snapshot one = {.created_ns = info->created_ns,
+				       .held_bytes = info->held_bytes};
+	struct kv_buf of = {0};
+	int err = kvfs_snapshot_of(t->fs, info->name, &of);
+
+	if (!err)
+		err = buf_append_byte(&of, 0);
+	if (!err) {
+		one.name = strdup(info->name);
+		one.of = strdup((const char *)of.data);
+		err = add(list, count, one);
+	}
+	kv_buf_free(&of);
+	return err;
+}
+
 static int read_volume(const struct target *t, struct control_snapshot **list, size_t *count)
 {
 	struct kv_snapshot_info *info = NULL;
@@ -198,7 +233,7 @@ static int read_volume(const struct target *t, struct control_snapshot **list, s
 	int err = kv_snapshot_list(kvfs_db(t->fs), &info, &n);
 
 	for (size_t i = 0; !err && i < n; i++)
-		err = add(list, count, info[i].created_ns, info[i].held_bytes, info[i].name);
+		err = add_of_volume(t, &info[i], list, count);
 	free(info);
 	return err;
 }
@@ -220,8 +255,10 @@ int control_snapshots(const struct target *t, struct control_snapshot **out, siz
 
 void control_free_snapshots(struct control_snapshot *list, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		free(list[i].name);
+		free(list[i].of);
+	}
 	free(list);
 }
 
@@ -245,6 +282,22 @@ static int change_mounted(const struct target *t, const char *name, bool create)
 int control_create(const struct target *t, const char *name)
 {
 	return t->mounted ? change_mounted(t, name, true) : kvfs_snapshot_create(t->fs, name);
+}
+
+int control_create_of(const struct target *t, const char *name, const char *of)
+{
+	struct channel c;
+	int err = kvfs_snapshot_check_name(name);
+
+	if (err || !t->mounted)
+		return err ? err
+			   : kvfs_snapshot_create_of(t->fs, name, kv_slice_of(of, strlen(of)));
+	err = channel_open(t, &c);
+	if (err)
+		return err;
+	err = channel_ask(&c, (const char *const[]){"snapshot", name, of, NULL});
+	channel_close(&c);
+	return err;
 }
 
 int control_drop(const struct target *t, const char *name)

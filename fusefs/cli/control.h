@@ -26,6 +26,7 @@ struct control_snapshot {
 	int64_t created_ns;  /* since 1970 */
 	uint64_t held_bytes; /* as struct kv_snapshot_info */
 	char *name;	     /* as bytes */
+	char *of;	     /* the directory it is of; empty: the whole volume */
 };
 /*
  * The snapshots of a target, mounted or not, oldest first.
@@ -35,6 +36,8 @@ int control_snapshots(const struct target *t, struct control_snapshot **out, siz
 	KV_MUST_CHECK;
 void control_free_snapshots(struct control_snapshot *list, size_t count);
 
+/* Take one of the directory @of, a path from the root of the volume. */
+int control_create_of(const struct target *t, const char *name, const char *of) KV_MUST_CHECK;
 /* Take and drop one; of a mount by mkdir and rmdir. Return: as kvfs_snapshot_create(), -errno. */
 int control_create(const struct target *t, const char *name) KV_MUST_CHECK;
 int control_drop(const struct target *t, const char *name) KV_MUST_CHECK;

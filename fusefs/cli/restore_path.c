@@ -71,15 +71,45 @@ static int copy(const struct restore *r)
 					 text(&r->temporary), NULL});
 }
 
+/* The directory that the snapshot is of, with a slash in front of each component. */
+static int find_of(const struct target *t, const char *name, struct kv_buf *out)
+{
+	struct control_snapshot *all = NULL;
+	size_t count = 0;
+	int err = control_snapshots(t, &all, &count);
+
+	for (size_t i = 0; !err && i < count; i++)
+		if (!strcmp(all[i].name, name) && all[i].of[0])
+			err = buf_printf(out, "/%s", all[i].of);
+	control_free_snapshots(all, count);
+	return err;
+}
+
+/* What is at @path, of the volume, in the snapshot; -ENOENT: nothing can be. */
+static int fill_from(const struct target *t, const char *name, const char *path, struct restore *r)
+{
+	struct kv_buf of = {0};
+	int err = find_of(t, name, &of);
+
+	if (!err && of.len &&
+	    (strncmp(path, text(&of), of.len) != 0 || (path[of.len] && path[of.len] != '/')))
+		err = -ENOENT;
+	if (!err)
+		err = buf_printf(&r->from, "%s/.kvfs/snapshots/%s%s", t->mount.dir, name,
+				 path + of.len);
+	kv_buf_free(&of);
+	return err;
+}
+
 static int fill(const struct target *t, const char *name, const char *key, struct restore *r)
 {
 	const char *slash = strrchr(key, '/');
 	char *below = control_below(t);
-	int err = below ? 0 : -EXDEV;
+	struct kv_buf path = {0};
+	int err = below ? buf_printf(&path, "%s/%s", below, key) : -EXDEV;
 
 	if (!err)
-		err = buf_printf(&r->from, "%s/.kvfs/snapshots/%s%s/%s", t->mount.dir, name, below,
-				 key);
+		err = fill_from(t, name, text(&path), r);
 	if (!err)
 		err = buf_printf(&r->to, "%s%s/%s", t->mount.dir, below, key);
 	if (!err)
@@ -89,6 +119,7 @@ static int fill(const struct target *t, const char *name, const char *key, struc
 		err = buf_printf(&r->temporary, "%s/.kvfs-restore.%d", text(&r->parent),
 				 (int)getpid());
 	free(below);
+	kv_buf_free(&path);
 	return err;
 }
 
@@ -145,7 +176,9 @@ int restore_path(const struct target *t, const char *name, const char *path)
 	err = kvfs_snapshot_check_name(name);
 	if (!err)
 		err = fill(t, name, key, &r);
-	if (err) {
+	if (err == -ENOENT) {
+		message(path, "the snapshot is of another directory");
+	} else if (err) {
 		message(t->name, "%s", control_message(err));
 	} else if (lstat(text(&r.from), &st)) {
 		err = -errno;

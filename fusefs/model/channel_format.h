@@ -25,6 +25,7 @@
  *   "send" FROM NAME TOKEN   kvfs_send_open(), empty FROM and TOKEN are none; the answer is the
  *                            stream
  *   "hash" NAME              kvfs_snapshot_hash(); the answer is the hash
+ *   "snapshot" NAME OF       kvfs_snapshot_create_of(); the answer is empty
  *   "txn" NAME BELOW         kvfs_draft_diff(); the answer is as that of "diff"
  *   "watch" FROM BELOW       kvfs_watch_open(), FROM in decimal; the answer is events, struct
  *                            kvfs_channel_event; where it ends, more may come later

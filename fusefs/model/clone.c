@@ -18,6 +18,7 @@
 #include "fusefs/model/diff.h"
 #include "fusefs/model/edit.h"
 #include "fusefs/model/share.h"
+#include "fusefs/model/snapshot.h"
 #include "fusefs/model/stage.h"
 #include "fusefs/model/state.h"
 #include "fusefs/model/times.h"
@@ -39,7 +40,7 @@ struct clone {
 	struct kvfs *fs;
 	struct kv_txn *from;   /* the source's state, read-only */
 	struct kv_txn *txn;    /* what is written */
-	bool past;	       /* the source is not the present */
+	const char *snapshot;  /* the source is of this; NULL: of the present */
 	struct kv_buf changed; /* uint64_t, rising: contents that have changed since */
 	size_t base;	       /* bytes of a path down to the source, with a separator */
 	struct model_key key;  /* in the source, of what is visited */
@@ -105,7 +106,7 @@ static int clone_find_now(struct clone *c, struct model_key *key, const struct i
 		(now->r.flags & MODEL_FLAG_CHUNKS) && inode_content(&now->r) == inode_content(r) &&
 		!diff_has_id(&c->changed, inode_content(r));
 	if (err == -KV_E_NOTFOUND)
-		err = c->past ? 0 : -KV_E_CORRUPT;
+		err = c->snapshot ? 0 : -KV_E_CORRUPT;
 	return err;
 }
 
@@ -370,6 +371,22 @@ static int clone_check_name(struct clone *c)
 	return !err ? -EEXIST : err == -KV_E_NOTFOUND ? 0 : err;
 }
 
+/* @path is below what the snapshot is of. */
+static int clone_of_top(struct clone *c, struct kv_slice path)
+{
+	struct kv_buf full = {0};
+	int err = c->snapshot ? snapshot_top(c->from, c->snapshot, &full) : 0;
+
+	if (!err && full.len && path.len)
+		err = buf_append_byte(&full, 0);
+	if (!err)
+		err = buf_append_slice(&full, path);
+	if (!err)
+		err = clone_tree(c, kv_buf_slice(&full));
+	kv_buf_free(&full);
+	return err;
+}
+
 /* fs->ns is held for writing. @then: the snapshot, or NULL */
 static int clone_run(struct clone *c, struct kv_snapshot *then, struct kv_slice path)
 {
@@ -383,10 +400,10 @@ static int clone_run(struct clone *c, struct kv_snapshot *then, struct kv_slice 
 		err = kv_txn_begin(c->fs->db, &rw, &c->txn);
 	if (!err)
 		err = clone_check_name(c);
-	if (!err && c->past)
+	if (!err && c->snapshot)
 		err = clone_note_changed(c);
 	if (!err)
-		err = clone_tree(c, path);
+		err = clone_of_top(c, path);
 	if (!err)
 		err = edit_load(c->fs, c->txn, &c->dir);
 	if (!err)
@@ -414,7 +431,7 @@ static void clone_fini(struct clone *c)
 }
 
 /* The times that wait are the source's, too. */
-static int clone_prepare(struct clone *c, const char *snapshot, struct kv_snapshot **then)
+static int clone_prepare(struct clone *c, struct kv_snapshot **then)
 {
 	struct kvfs *fs = c->fs;
 	int err = fs->view ? -EINVAL : kvfs_writable(fs);
@@ -425,8 +442,8 @@ static int clone_prepare(struct clone *c, const char *snapshot, struct kv_snapsh
 		err = -ENOTDIR;
 	if (!err)
 		err = stage_settle(fs, c->dir.node, c->name, true);
-	if (!err && snapshot)
-		return kv_snapshot_open(fs->db, snapshot, then);
+	if (!err && c->snapshot)
+		return kv_snapshot_open(fs->db, c->snapshot, then);
 	if (!err && fs->lazytime)
 		err = node_table_each(fs, times_flush);
 	return err || !fs->lazytime ? err : times_flush(fs, &fs->root);
@@ -481,7 +498,7 @@ int kvfs_clone(struct kvfs *fs, const char *snapshot, struct kv_slice from, stru
 	       const struct kv_progress *progress, uint64_t *dir)
 {
 	struct clone c = {.fs = fs,
-			  .past = snapshot != NULL,
+			  .snapshot = snapshot,
 			  .now = inode_time(kvfs_now()),
 			  .progress = progress};
 	struct kv_snapshot *then = NULL;
@@ -496,7 +513,7 @@ int kvfs_clone(struct kvfs *fs, const char *snapshot, struct kv_slice from, stru
 		if (path.data[i] == '/')
 			path.data[i] = 0;
 	if (!err)
-		err = clone_prepare(&c, snapshot, &then);
+		err = clone_prepare(&c, &then);
 	if (!err) {
 		os_rwlock_wrlock(&fs->ns);
 		err = clone_run(&c, then, kv_buf_slice(&path));

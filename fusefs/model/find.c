@@ -37,7 +37,7 @@ static int find_visit(void *ctx, struct kv_txn *txn, struct kv_slice path, const
 
 static int find_path(struct kvfs *fs, struct find *f)
 {
-	struct walk w = {.visit = find_visit, .ctx = f};
+	struct walk w = {.visit = find_visit, .ctx = f, .prefix = kv_buf_slice(&fs->top_path)};
 	struct kv_txn *txn;
 	int err = retry_begin_read(fs, &txn);
 
@@ -52,8 +52,8 @@ static int find_path(struct kvfs *fs, struct find *f)
 static int find_follow(struct kvfs *fs, const struct find *f, struct kvfs_node **out,
 		       struct kvfs_attr *attr)
 {
-	const char *name = (const char *)f->path.data;
-	const char *end = name + f->path.len;
+	const char *name = (const char *)f->path.data + fs->top_path.len;
+	const char *end = (const char *)f->path.data + f->path.len;
 	struct kvfs_node *node = &fs->root, *next;
 	int err;
 

@@ -204,7 +204,7 @@ int kvfs_key_get(struct kvfs *fs, struct kv_slice key, struct kv_buf *value)
 	struct kv_txn *txn;
 	int err;
 
-	err = key_check(key);
+	err = fs->top.len ? -EOPNOTSUPP : key_check(key);
 	if (err)
 		return err;
 	err = key_get_fast(fs, key, value);

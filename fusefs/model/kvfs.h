@@ -96,6 +96,17 @@ KV_API int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **o
  */
 KV_API int kvfs_snapshot_check_name(const char *name) KV_MUST_CHECK;
 KV_API int kvfs_snapshot_create(struct kvfs *fs, const char *name) KV_MUST_CHECK;
+/*
+ * A snapshot that shows only a directory with what is below it: the root of its tree. It
+ * holds what one of the volume does. The key API in it, and kvfs_diff(), kvfs_send_open(),
+ * kvfs_snapshot_hash() and kvfs_snapshot_restore() of it are -EOPNOTSUPP.
+ * @of: the directory's path without slashes at its ends; empty: the whole volume
+ * Return: as kvfs_snapshot_create(), -ENOENT, -ENOTDIR.
+ */
+KV_API int kvfs_snapshot_create_of(struct kvfs *fs, const char *name, struct kv_slice of)
+	KV_MUST_CHECK;
+/* The path of the directory that a snapshot is of, empty of the whole volume. -KV_E_NOTFOUND. */
+KV_API int kvfs_snapshot_of(struct kvfs *fs, const char *name, struct kv_buf *out) KV_MUST_CHECK;
 KV_API int kvfs_snapshot_drop(struct kvfs *fs, const char *name) KV_MUST_CHECK;
 /*
  * The whole volume becomes what it was at a snapshot, at one instant and durably, file ids

@@ -32,7 +32,7 @@ static inline struct kv_slice model_key_slice(const struct model_key *key)
 }
 
 enum node_state {
-	NODE_ROOT,   /* record in MODEL_META */
+	NODE_ROOT,   /* record in MODEL_META, or at fs->top */
 	NODE_NAMED,  /* record in MODEL_NAMES at (parent, name) */
 	NODE_LINKED, /* record in MODEL_INODES; (parent, name) is one of its names or none */
 	NODE_ORPHAN, /* record in MODEL_ORPHANS */
@@ -90,10 +90,14 @@ struct kvfs {
 	enum kvfs_atime atime;	      /* [const] */
 	bool nodiratime;	      /* [const] */
 	struct kv_log_sink log;	      /* [const] */
-	_Atomic bool readonly;	      /* [atomic] */
-	_Atomic bool displaced;	      /* [atomic] MODEL_PREFIXES has or may have entries */
-	_Atomic uint64_t write_seq;   /* [atomic] writes that left only pending times */
-	_Atomic size_t orphan_bytes;  /* [atomic] of all nodes' orphan */
+	/* Of a snapshot of a subtree, else empty: where the record of its top is, what the keys
+	 * below it begin with, and its path, byte 0 for '/' and at the end. */
+	struct model_key top, top_prefix; /* [const] */
+	struct kv_buf top_path;		  /* [const] */
+	_Atomic bool readonly;		  /* [atomic] */
+	_Atomic bool displaced;		  /* [atomic] MODEL_PREFIXES has or may have entries */
+	_Atomic uint64_t write_seq;	  /* [atomic] writes that left only pending times */
+	_Atomic size_t orphan_bytes;	  /* [atomic] of all nodes' orphan */
 	struct os_rwlock ns;
 	struct node_shard shards[MODEL_SHARDS];
 	struct kvfs_node root;

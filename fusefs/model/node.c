@@ -141,7 +141,7 @@ struct kvfs_node *node_find(struct kvfs *fs, uint64_t ino)
 	struct node_shard *s = node_shard(fs, ino);
 	struct kvfs_node *node;
 
-	if (ino == MODEL_ID_ROOT)
+	if (ino == fs->root.ino)
 		return &fs->root;
 	os_mutex_lock(&s->mu);
 	node = *node_slot(s, ino);

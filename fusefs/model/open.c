@@ -16,8 +16,11 @@
 #include "fusefs/model/place.h"
 #include "fusefs/model/remove.h"
 #include "fusefs/model/retry.h"
+#include "fusefs/model/snapshot.h"
 #include "fusefs/model/stage.h"
+#include "fusefs/model/state.h"
 #include "fusefs/model/times.h"
+#include "kvcore/base/buf.h"
 
 void open_root_record(const struct kvfs_owner *owner, struct inode *out)
 {
@@ -222,6 +225,7 @@ no_txn_mutex:
 static void open_fini(struct kvfs *fs)
 {
 	node_table_fini(fs);
+	kv_buf_free(&fs->top_path);
 	os_mutex_fini(&fs->stage_mu);
 	os_mutex_fini(&fs->id_mu);
 	os_mutex_fini(&fs->txn_mu);
@@ -293,9 +297,30 @@ int open_view(struct kvfs *fs, struct kvfs *live, struct kvfs **out)
 	return err;
 }
 
-/* A view of the state that @snapshot, taken over, is. */
-static int open_past(struct kvfs *fs, struct kv_snapshot *snapshot, struct kvfs **out)
+/* A snapshot of a subtree has its top as root. */
+static int open_top(struct kvfs *view, struct kv_txn *txn, const char *name)
 {
+	struct inode_buf rec = {0};
+	int err = snapshot_top(txn, name, &view->top_path);
+
+	if (err || !view->top_path.len)
+		return err;
+	err = state_find_place(txn, kv_buf_slice(&view->top_path), &rec, &view->top,
+			       &view->top_prefix);
+	if (err == -ENOENT || err == -ENOTDIR || (!err && !inode_is_dir(&rec.r)))
+		err = -KV_E_CORRUPT;
+	view->root.ino = rec.r.id;
+	view->root.prefix = view->top_prefix.b;
+	view->root.prefix_len = (uint16_t)view->top_prefix.len;
+	inode_buf_free(&rec);
+	return err ? err : buf_append_byte(&view->top_path, 0);
+}
+
+/* A view of the state that @snapshot, taken over, is; @name: of the snapshot, if it has one. */
+static int open_past(struct kvfs *fs, struct kv_snapshot *snapshot, const char *name,
+		     struct kvfs **out)
+{
+	struct kv_txn *txn;
 	struct kvfs *view;
 	int err = open_view(fs, NULL, &view);
 
@@ -305,6 +330,12 @@ static int open_past(struct kvfs *fs, struct kv_snapshot *snapshot, struct kvfs 
 	}
 	view->snapshot = snapshot;
 	err = open_look(view);
+	if (!err)
+		err = name ? retry_begin_read(view, &txn) : 0;
+	if (!err && name) {
+		err = open_top(view, txn, name);
+		retry_end_read(view, txn);
+	}
 	if (err) {
 		(void)!kvfs_close(view); /* it only reads */
 		return err;
@@ -318,7 +349,7 @@ int kvfs_open_snapshot(struct kvfs *fs, const char *name, struct kvfs **out)
 	struct kv_snapshot *snapshot;
 	int err = kv_snapshot_open(fs->db, name, &snapshot);
 
-	return err ? err : open_past(fs, snapshot, out);
+	return err ? err : open_past(fs, snapshot, name, out);
 }
 
 int kvfs_open_at(struct kvfs *fs, kv_seq commit, struct kvfs **out)
@@ -326,7 +357,7 @@ int kvfs_open_at(struct kvfs *fs, kv_seq commit, struct kvfs **out)
 	struct kv_snapshot *snapshot;
 	int err = kv_history_open(fs->db, commit, &snapshot);
 
-	return err ? err : open_past(fs, snapshot, out);
+	return err ? err : open_past(fs, snapshot, NULL, out);
 }
 
 int kvfs_close(struct kvfs *fs)

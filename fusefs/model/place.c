@@ -162,11 +162,22 @@ int place_has_child(struct kv_txn *txn, struct kv_slice prefix, bool *out)
 	return 0;
 }
 
+/* The root's node is a part of its tree. */
+static void place_root(const struct kvfs_node *root, struct model_key *out)
+{
+	const struct kvfs *fs = (const void *)((const char *)root - offsetof(struct kvfs, root));
+
+	if (fs->top.len)
+		*out = fs->top;
+	else
+		place_meta("root", out);
+}
+
 void place_node(const struct kvfs_node *node, struct model_key *out)
 {
 	switch (node->state) {
 	case NODE_ROOT:
-		place_meta("root", out);
+		place_root(node, out);
 		break;
 	case NODE_NAMED:
 		place_name(place_node_prefix(node->parent),

@@ -15,6 +15,7 @@
 #include "fusefs/model/node.h"
 #include "fusefs/model/place.h"
 #include "fusefs/model/remove.h"
+#include "fusefs/model/snapshot.h"
 
 /* Both states of one keyspace, side by side. */
 struct restore {
@@ -129,11 +130,18 @@ static int restore_all(struct kvfs *fs, struct kv_txn *then)
 	return kv_txn_commit(r.out, KV_COMMIT_SYNC, NULL);
 }
 
-/* Whether it had a root directory then. */
-static int restore_check(struct kv_txn *then)
+/* Whether it had a root directory then, and shows it. */
+static int restore_check(struct kv_txn *then, const char *name)
 {
+	struct kv_buf top = {0};
 	struct model_key root;
-	int err;
+	int err = snapshot_top(then, name, &top);
+
+	if (!err && top.len)
+		err = -EOPNOTSUPP;
+	kv_buf_free(&top);
+	if (err)
+		return err;
 
 	place_meta("root", &root);
 	err = kv_txn_get(then, MODEL_META, model_key_slice(&root), NULL);
@@ -156,7 +164,7 @@ int kvfs_snapshot_restore(struct kvfs *fs, const char *name)
 	options.snapshot = snapshot;
 	err = kv_txn_begin(fs->db, &options, &then);
 	if (!err)
-		err = restore_check(then);
+		err = restore_check(then, name);
 	if (err)
 		goto out;
 	os_rwlock_wrlock(&fs->ns);

@@ -111,6 +111,8 @@ int kvfs_key_scan(struct kvfs *fs, const struct kvfs_scan *scan,
 	struct kv_txn *txn;
 	int err;
 
+	if (fs->top.len)
+		return -EOPNOTSUPP;
 	/* A snapshot needs no lock: the callback may take its time, and call libkvfs. */
 	err = retry_begin_read(fs, &txn);
 	if (err)

@@ -10,6 +10,7 @@
 
 #include "fusefs/model/node.h"
 #include "fusefs/model/place.h"
+#include "fusefs/model/snapshot.h"
 #include "fusefs/model/times.h"
 
 static int state_flush_times(struct kvfs *fs)
@@ -33,6 +34,11 @@ int state_open(struct kvfs *fs, const char *name, struct state *out)
 	options.snapshot = s.snapshot;
 	if (!err)
 		err = kv_txn_begin(fs->db, &options, &s.txn);
+	if (!err && name) {
+		err = snapshot_top(s.txn, name, &root.raw);
+		if (!err && root.raw.len)
+			err = -EOPNOTSUPP; /* it is of a subtree */
+	}
 	if (!err)
 		err = state_find(s.txn, kv_slice_of(NULL, 0), &root);
 	if (err == -ENOENT)

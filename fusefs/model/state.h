@@ -15,7 +15,8 @@ struct state {
 
 /*
  * @name: of a snapshot; NULL: now, with all times that wait in nodes
- * Return: 0, -KV_E_NOTFOUND, -KV_E_NOT_A_VOLUME (there was no root directory then).
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_NOT_A_VOLUME (there was no root directory then),
+ * -EOPNOTSUPP (a snapshot of a subtree).
  */
 int state_open(struct kvfs *fs, const char *name, struct state *out) KV_MUST_CHECK;
 void state_close(struct state *s); /* zero-initialised is allowed */

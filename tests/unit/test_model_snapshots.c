@@ -133,6 +133,111 @@ START_TEST(test_a_power_cut_leaves_a_snapshot_whole_or_none)
 }
 END_TEST
 
+/* ---- of a subtree ---- */
+
+static int mkdirs(const char *path)
+{
+	return kvfs_key_put(m.fs, test_str(path), test_str("x"), NULL);
+}
+
+START_TEST(test_a_snapshot_of_a_directory_shows_it_as_its_root)
+{
+	struct model_fixture old = {0};
+	struct kvfs_node *dir, *file, *again;
+	struct kvfs_attr attr;
+	struct kv_buf of = {0}, got = {0};
+	uint8_t hash[KVFS_HASH_LEN];
+	struct kvfs_send *send;
+
+	ok(mkdirs("a/b/c/f"));
+	ok(mkdirs("a/other"));
+	/* Its keys begin with what its path was. */
+	dir = model_lookup(&m, m.root, "a");
+	ok(kvfs_rename(m.fs, m.root, "a", m.root, "z", 0));
+	model_forget(&m, dir);
+	fails(kvfs_snapshot_create_of(m.fs, "s", test_str("z/none")), -ENOENT);
+	fails(kvfs_snapshot_create_of(m.fs, "s", test_str("z/other")), -ENOTDIR);
+	ok(kvfs_snapshot_create_of(m.fs, "s", test_str("z/b")));
+	fails(kvfs_snapshot_create_of(m.fs, "s", test_str("z")), -KV_E_EXISTS);
+	ok(kvfs_snapshot_create(m.fs, "all"));
+	ok(kvfs_key_delete(m.fs, test_str("z/b/c/f")));
+	ok(kvfs_snapshot_of(m.fs, "s", &of));
+	ck_assert(slice_equal(kv_buf_slice(&of), test_str("z/b")));
+	ok(kvfs_snapshot_of(m.fs, "all", &of));
+	ck_assert_uint_eq(of.len, 0);
+	ok(kvfs_open_snapshot(m.fs, "s", &old.fs));
+	old.root = kvfs_root(old.fs);
+	model_expect_list(&old, old.root, ". .. c ");
+	attr = model_attr(&old, old.root);
+	ck_assert_uint_eq(attr.ino, kvfs_node_ino(old.root));
+	dir = model_lookup(&old, old.root, "c");
+	file = model_lookup(&old, dir, "f");
+	model_expect(&old, file, test_str("x"));
+	ok(kvfs_node_path(old.fs, file, &of));
+	ck_assert(slice_equal(kv_buf_slice(&of), test_str("/c/f")));
+	attr = model_attr(&old, file);
+	model_forget(&old, file);
+	model_forget(&old, dir);
+	ok(kvfs_node_find(old.fs, attr.ino, &again, &attr));
+	model_forget(&old, again);
+	fails(kvfs_node_find(old.fs, KVFS_ROOT_INO, &again, &attr), -ESTALE);
+	fails(kvfs_key_get(old.fs, test_str("z/b/c/f"), &got), -EOPNOTSUPP);
+	ok(kvfs_close(old.fs));
+	fails(kvfs_snapshot_hash(m.fs, "s", hash), -EOPNOTSUPP);
+	fails(kvfs_send_open(m.fs, NULL, "s", NULL, &send), -EOPNOTSUPP);
+	fails(kvfs_snapshot_restore(m.fs, "s"), -EOPNOTSUPP);
+	ok(kvfs_clone(m.fs, "s", test_str("c"), test_str("back"), NULL, NULL));
+	ok(kvfs_clone(m.fs, "s", test_str(""), test_str("b2"), NULL, NULL));
+	ok(kvfs_key_get(m.fs, test_str("back/f"), &got));
+	ok(kvfs_key_get(m.fs, test_str("b2/c/f"), &got));
+	ok(kvfs_snapshot_drop(m.fs, "s"));
+	ok(kvfs_snapshot_create(m.fs, "s"));
+	ok(kvfs_snapshot_of(m.fs, "s", &of));
+	ck_assert_uint_eq(of.len, 0);
+	kv_buf_free(&of);
+	kv_buf_free(&got);
+	model_check(&m);
+}
+END_TEST
+
+/* At no point is there one of the name that shows something else; nor is one taken later. */
+START_TEST(test_a_power_cut_leaves_a_snapshot_of_a_directory_or_none)
+{
+	unsigned there = 0, absent = 0;
+
+	for (unsigned n = 1; n <= 40; n++) {
+		struct kv_buf of = {0};
+		int err, found;
+
+		model_free(&m);
+		model_make(&m);
+		ok(mkdirs("a/f"));
+		sim_env_cut(m.env, n);
+		err = kvfs_snapshot_create_of(m.fs, "s", test_str("a"));
+		sim_env_crash(m.env, n % 2 ? SIM_CRASH_MIX : SIM_CRASH_DROP);
+		(void)!kvfs_close(m.fs);
+		m.fs = NULL;
+		sim_env_heal(m.env);
+		model_open(&m);
+		found = kvfs_snapshot_of(m.fs, "s", &of);
+		if (!found)
+			ck_assert(slice_equal(kv_buf_slice(&of), test_str("a")));
+		else
+			ck_assert_int_ne(err, 0);
+		there += !found;
+		absent += found != 0;
+		if (!found)
+			ok(kvfs_snapshot_drop(m.fs, "s"));
+		ok(kvfs_snapshot_create(m.fs, "s"));
+		ok(kvfs_snapshot_of(m.fs, "s", &of));
+		ck_assert_uint_eq(of.len, 0);
+		kv_buf_free(&of);
+	}
+	ck_assert_uint_gt(there, 0);
+	ck_assert_uint_gt(absent, 0);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -140,6 +245,8 @@ int main(void)
 		test_a_dropped_snapshot_goes_on_for_who_has_it_open,
 		test_times_that_wait_are_in_a_snapshot,
 		test_a_power_cut_leaves_a_snapshot_whole_or_none,
+		test_a_snapshot_of_a_directory_shows_it_as_its_root,
+		test_a_power_cut_leaves_a_snapshot_of_a_directory_or_none,
 	};
 
 	return test_suite_run_with("model_snapshots", tests, KV_ARRAY_COUNT(tests), 60, setup,

@@ -599,13 +599,16 @@ static void expect_sends(const char *from, const char *name)
 /* With lazytime nothing but a chunk, under an id that is no file's or another's, is different. */
 static void diff_in_place(bool linked)
 {
+	struct kvfs_node *n;
+
 	model_free(&m);
 	model_make_with(&m, KVFS_LAZYTIME, KVFS_NOATIME);
 	make_big();
 	ok(make_clone(NULL, "s", "c"));
 	if (linked) {
-		struct kvfs_node *n = at("c/big"), *c = at("c");
+		struct kvfs_node *c = at("c");
 
+		n = at("c/big");
 		ok(kvfs_link(m.fs, n, c, "big2", NULL, NULL));
 		model_forget(&m, n);
 		model_forget(&m, c);
@@ -628,10 +631,18 @@ static void diff_in_place(bool linked)
 	expect_diff("1", "5", linked ? "Mc/big Mc/big2 Ms/big " : "Mc/big Ms/big ");
 	expect_sends("4", "5");
 	expect_sends("1", "5");
-	set_size("s/big", 100000);
+	/* The file whose id it is has changed otherwise. */
+	n = at("s/big");
+	ok(kvfs_setattr(m.fs, n, KVFS_SET_MODE, &(struct kvfs_attr){.mode = 0600}, NULL));
+	model_forget(&m, n);
+	write_at("c/big", 140000, "copy");
 	ok(kvfs_snapshot_create(m.fs, "6"));
-	expect_sends("1", "6");
+	expect_diff("5", "6", linked ? "Mc/big Mc/big2 As/big " : "Mc/big As/big ");
 	expect_sends("5", "6");
+	set_size("s/big", 100000);
+	ok(kvfs_snapshot_create(m.fs, "7"));
+	expect_sends("1", "7");
+	expect_sends("6", "7");
 	model_check(&m);
 }
 

@@ -37,10 +37,6 @@ int chunk_truncate(struct kv_txn *txn, struct inode *r, uint64_t size) KV_MUST_C
 int chunk_zero(struct kv_txn *txn, struct inode *r, uint64_t from, uint64_t to) KV_MUST_CHECK;
 /* The record gives up its chunks: if nobody else has them they are deleted. */
 int chunk_remove_all(struct kv_txn *txn, const struct inode *r) KV_MUST_CHECK;
-/* Put the first @span chunks of a content, as @from has them, under another id that has none.
- * @count: how many there are. */
-int chunk_copy(struct kv_txn *from, uint64_t from_id, struct kv_txn *to, uint64_t to_id,
-	       uint64_t span, uint64_t *count) KV_MUST_CHECK;
 /* How many of the chunks with bytes of [@from, @to) are not there; @to may lie beyond the size. */
 int chunk_lacking(struct kv_txn *txn, const struct inode *r, uint64_t from, uint64_t to,
 		  uint64_t *out) KV_MUST_CHECK;

@@ -126,7 +126,7 @@ static int clone_contents(struct clone *c, const struct model_key *key, const st
 		return 0;
 	err = clone_find_now(c, &at, r, &now, &same);
 	if (!err && !same) {
-		err = chunk_copy(c->from, inode_content(r), c->txn, out->id, chunk_span(r->size),
+		err = share_copy(c->from, inode_content(r), c->txn, out->id, chunk_span(r->size),
 				 &out->chunks);
 		inode_buf_free(&now);
 		return err;

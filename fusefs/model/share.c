@@ -83,6 +83,59 @@ int share_drop(struct kv_txn *txn, const struct inode *r, bool *last)
 	return share_set_users(txn, &key, users - 1);
 }
 
+/* The part under the iterator goes to another content. */
+static int share_copy_part(struct kv_iter *it, struct kv_txn *to, uint64_t to_id, uint64_t *chunk)
+{
+	struct kv_slice value;
+	struct model_key key;
+	uint32_t stamp;
+	uint64_t id;
+	int err;
+
+	err = chunk_key_decode(kv_iter_key(it), &id, chunk, &stamp);
+	if (!err)
+		err = kv_iter_value(it, &value);
+	if (err)
+		return err;
+	chunk_key(to_id, *chunk, stamp, &key);
+	return kv_txn_put(to, MODEL_DATA, model_key_slice(&key), value);
+}
+
+int share_copy(struct kv_txn *from, uint64_t from_id, struct kv_txn *to, uint64_t to_id,
+	       uint64_t span, uint64_t *count)
+{
+	uint64_t found = 0, last = UINT64_MAX, chunk;
+	struct model_key lower, upper;
+	struct kv_range range;
+	struct kv_iter *it;
+	int err;
+
+	*count = 0;
+	if (!span)
+		return 0;
+	chunk_key(from_id, 0, 0, &lower);
+	chunk_key(from_id, span, 0, &upper);
+	range = (struct kv_range){.lower = model_key_slice(&lower),
+				  .upper = model_key_slice(&upper)};
+	err = kv_iter_open(from, MODEL_DATA, &range, &it);
+	if (err)
+		return err;
+	err = kv_iter_first(it);
+	while (!err) {
+		err = share_copy_part(it, to, to_id, &chunk);
+		if (err)
+			break;
+		found += chunk != last;
+		last = chunk;
+		err = kv_iter_next(it);
+	}
+	kv_iter_close(it);
+	if (err != -KV_E_NOTFOUND)
+		return err;
+	*count = found;
+	return 0;
+}
+
 int share_own(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t keep)
 {
 	uint64_t content = inode_content(r), fresh;
@@ -102,5 +155,5 @@ int share_own(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t kee
 	if (err)
 		return err;
 	inode_set_content(r, fresh, 0);
-	return chunk_copy(txn, content, txn, fresh, chunk_span(min_u64(keep, r->size)), &r->chunks);
+	return share_copy(txn, content, txn, fresh, chunk_span(min_u64(keep, r->size)), &r->chunks);
 }

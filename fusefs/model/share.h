@@ -26,5 +26,9 @@ int share_drop(struct kv_txn *txn, const struct inode *r, bool *last) KV_MUST_CH
  * The record is to be stored.
  */
 int share_own(struct kvfs *fs, struct kv_txn *txn, struct inode *r, uint64_t keep) KV_MUST_CHECK;
+/* Put the first @span chunks of a content, as @from has them, under another id that has none.
+ * @count: how many there are. */
+int share_copy(struct kv_txn *from, uint64_t from_id, struct kv_txn *to, uint64_t to_id,
+	       uint64_t span, uint64_t *count) KV_MUST_CHECK;
 
 #endif

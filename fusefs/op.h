@@ -90,6 +90,7 @@ struct kvfsd {
 	atomic_bool down; /* [atomic] shut down: everything is refused, see raw.c */
 	bool no_open;	  /* [const] after INIT: opens need not be told */
 	bool acl;	  /* [const] after INIT: the kernel obeys access lists */
+	bool labels;	  /* [const] after INIT: it runs SELinux */
 	/* See device.h. */
 	atomic_uint_fast64_t init_unique; /* [atomic] id of the INIT request, 0: none yet */
 	atomic_uint init_flags;		  /* [atomic] what the kernel offered in it */

@@ -88,6 +88,18 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 	reply_result(req, node, err);
 }
 
+/*
+ * "ls -l" and its like ask for the SELinux label of each file, every time, unless they hear that
+ * the file system has no such thing; a kernel without SELinux keeps no answer for them. So where
+ * nobody obeys labels, a file without one says that. Labels that were stored are kept and read as
+ * ever.
+ */
+static int no_label(const struct kvfsd *d, const char *name, int err)
+{
+	return err == -ENODATA && !d->labels && !strcmp(name, "security.selinux") ? -EOPNOTSUPP
+										  : err;
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct kvfs_node *node = xattr_node(req, ino, name);
@@ -98,7 +110,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 		return;
 	err = kvfs_getxattr(op_fs(req, ino), node, name, &value);
 	if (err)
-		reply_result(req, node, err);
+		reply_result(req, node, no_label(op_daemon(req), name, err));
 	else
 		reply_xattr(req, &value, size);
 	kv_buf_free(&value);

@@ -255,10 +255,6 @@ static int open_all(struct kv_db *db, const char *path)
 	if (err)
 		return err;
 	open_trace(db);
-	if (ml.manifest_err)
-		logmsg(db->log, KV_LOG_ERROR,
-		       "volume: the manifest is damaged, its copy serves: %s",
-		       kv_strerror(ml.manifest_err));
 	if ((ml.sb.ro_compat & ~FORMAT_RO_COMPAT_KNOWN) && !db->readonly) {
 		logmsg(db->log, KV_LOG_ERROR, "volume: has features this build can only read");
 		err = -KV_E_FEATURE;
@@ -278,6 +274,10 @@ static int open_all(struct kv_db *db, const char *path)
 		err = prepared_load(db);
 	if (err)
 		goto out;
+	if (ml.manifest_err) /* it does serve */
+		logmsg(db->log, KV_LOG_ERROR,
+		       "volume: the manifest is damaged, its copy serves: %s",
+		       kv_strerror(ml.manifest_err));
 	snapshots_keep_all(db->snapshots, false);
 	if (!db->readonly)
 		err = background_start(db);

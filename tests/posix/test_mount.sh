@@ -142,6 +142,22 @@ mount_volume "$vol" "$dir"
 cmp "$tmp/data" "$dir/data" || fail "content written with writeback, after a remount"
 [ "$(cat "$dir/dirty")" = dirty ] || fail "the kernel's dirty pages were lost on SIGTERM"
 umount_volume "$dir" "$vol"
+# ls -l asks once for labels that nobody obeys, and not for each file.
+mount_volume "$vol" "$dir"
+mkdir "$dir/many"
+(cd "$dir/many" && touch {1..200})
+asked() { sed -n 's/^requests_getxattr //p' "$dir/.kvfs/stats"; }
+before=$(asked)
+ls -l "$dir/many" >"$tmp/out"
+if [ ! -e /sys/fs/selinux/enforce ]; then
+	[ $(($(asked) - before)) -lt 10 ] || fail "ls -l made $(($(asked) - before)) requests for attributes"
+fi
+setfattr -n security.selinux -v some:label "$dir/many/7"
+[ "$(getfattr --absolute-names --only-values -n security.selinux "$dir/many/7")" = some:label ] ||
+	fail "a label that was stored is not read"
+rm -r "$dir/many"
+umount_volume "$dir" "$vol"
+
 mount_volume "$vol" "$dir" noxattr
 setfattr -n user.a -v 1 "$dir/file" 2>/dev/null && fail "noxattr is not obeyed"
 umount_volume "$dir" "$vol"

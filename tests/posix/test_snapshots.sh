@@ -12,9 +12,11 @@ snaps=$dir/.kvfs/snapshots
 
 # ---- the control directory is there and not listed ----
 [ "$(find "$dir" | wc -l)" = 1 ] || fail "the root lists .kvfs"
-[ "$(ls "$dir/.kvfs")" = "channel
+[ "$(ls "$dir/.kvfs")" = "at
+channel
 commit
 conflicts
+feed
 keep
 metrics
 snapshots

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The requests of the kvfs command that come by ioctl on .kvfs/channel: clone, diff, hash, send,
- * snapshot, txn, watch.
+ * The requests of the kvfs command that come by ioctl on .kvfs/channel: clone, diff, hash, scrub,
+ * send, snapshot, txn, watch.
  *
  * A conversation is made by its first piece. It has a lock of its own, because an
  * answer may take long to find; whoever looks for a conversation holds a count of it
@@ -17,6 +17,7 @@
 #include "fusefs/clone.h"
 #include "fusefs/model/channel_format.h"
 #include "fusefs/reply.h"
+#include "fusefs/scrub.h"
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
 #include "kvcore/base/bytes.h"
@@ -37,6 +38,7 @@ struct channel {
 	/* [mu] One of these makes the answer piece by piece; else it is complete. */
 	struct kvfs_send *send;
 	struct kvfs_watch *watch;
+	struct scrub *scrub;
 };
 
 /* ---- life ---- */
@@ -52,6 +54,7 @@ static void release(struct control *c, struct channel *ch)
 		return;
 	kvfs_send_close(ch->send);
 	feed_unwatch(&c->feeds, ch->watch);
+	scrub_stop(ch->scrub);
 	kv_buf_free(&ch->in);
 	kv_buf_free(&ch->out);
 	(void)pthread_mutex_destroy(&ch->mu);
@@ -222,6 +225,26 @@ static int watch_on(struct channel *ch)
 	return err == -KV_E_NOTFOUND ? 0 : err;
 }
 
+/* ---- scrub ---- */
+
+static int number(const char *text, uint64_t *out)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtoull(text, &end, 10);
+	return errno || end == text || *end || text[0] == '-' ? -EINVAL : 0;
+}
+
+static int run_scrub(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	uint64_t rate, after;
+
+	if (number(words[1], &rate) || number(words[2], &after))
+		return -EINVAL;
+	return scrub_start(d, rate, after, &ch->scrub);
+}
+
 /* ---- requests ---- */
 
 /* Besides results of libkvfs: somebody else replies. */
@@ -233,9 +256,10 @@ static const struct {
 	bool any;	/* it looks itself at who asks; else root or the daemon's user */
 	int (*run)(struct kvfsd *d, struct channel *ch, const char *const *words);
 } requests[] = {
-	{"diff", 4, false, run_diff}, {"hash", 2, false, run_hash},
-	{"send", 4, false, run_send}, {"snapshot", 3, false, run_snapshot},
-	{"txn", 3, true, run_txn},    {"watch", 3, false, run_watch},
+	{"diff", 4, false, run_diff},	      {"hash", 2, false, run_hash},
+	{"scrub", 3, false, run_scrub},	      {"send", 4, false, run_send},
+	{"snapshot", 3, false, run_snapshot}, {"txn", 3, true, run_txn},
+	{"watch", 3, false, run_watch},
 };
 
 static bool is_trusted(uid_t uid)
@@ -295,6 +319,10 @@ static int get(struct channel *ch, struct kvfs_channel *piece)
 	size_t len;
 	int err;
 
+	if (ch->scrub) {
+		piece->len = (uint32_t)scrub_read(ch->scrub, piece->data, sizeof(piece->data));
+		return 0;
+	}
 	if ((ch->send || ch->watch) && ch->got == ch->out.len) {
 		buf_clear(&ch->out);
 		ch->got = 0;

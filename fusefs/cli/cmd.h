@@ -43,6 +43,7 @@ CMD_DECLARE(txn);
 CMD_DECLARE(backup);
 CMD_DECLARE(sync);
 CMD_DECLARE(compact);
+CMD_DECLARE(scrub);
 CMD_DECLARE(dump);
 
 /* Returned by cmd_next() besides the options' own values. */

@@ -41,6 +41,7 @@ static const struct cmd commands[] = {
 	{"txn", "run a command in a transaction", cmd_txn, cmd_txn_help},
 	{"sync", "make everything durable", cmd_sync, cmd_sync_help},
 	{"compact", "drop what is dead and give its space back", cmd_compact, cmd_compact_help},
+	{"scrub", "read and check everything", cmd_scrub, cmd_scrub_help},
 	{"dump", "describe the structures on disk", cmd_dump, cmd_dump_help},
 };
 

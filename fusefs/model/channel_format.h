@@ -22,6 +22,9 @@
  *   "clone" SNAPSHOT FROM TO kvfs_clone(), an empty SNAPSHOT is now; the answer is empty
  *   "diff" OLD NEW BELOW     kvfs_diff(), an empty NEW is now; the answer is changes: kind (one
  *                            byte), length of path and of from (le32), path, from
+ *   "scrub" RATE AFTER       kv_scrub(), RATE in bytes a second, 0: as fast as it goes; the answer
+ *                            is lines: "at DONE TOTAL AFTER", "found NUMBER TEXT", and last
+ *                            "end STATUS AFTER PROBLEMS TABLES PAGES ENTRIES VALUES"
  *   "send" FROM NAME TOKEN   kvfs_send_open(), empty FROM and TOKEN are none; the answer is the
  *                            stream
  *   "hash" NAME              kvfs_snapshot_hash(); the answer is the hash

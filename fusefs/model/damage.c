@@ -6,10 +6,14 @@
  */
 #include "fusefs/model/kvfs.h"
 
+#include <errno.h>
 #include <inttypes.h>
 
 #include "fusefs/model/model_format.h"
+#include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
+
+#define DAMAGE_FILES_MAX 64U /* of a range of ids that are named one by one */
 
 static uint64_t id_at(struct kv_slice key)
 {
@@ -67,4 +71,57 @@ int kvfs_damage_text(unsigned keyspace, struct kv_slice key, struct kv_buf *out)
 		err = buf_append_byte(out, '/');
 	}
 	return err ? err : append_path(out, key);
+}
+
+/* ---- in an open volume ---------------------------------------------------------- */
+
+/* The file's path, or if it cannot be found its number. */
+static int append_file(struct kvfs *fs, uint64_t id, struct kv_buf *out)
+{
+	struct kvfs_node *node;
+	struct kv_buf path = {0};
+	struct kvfs_attr attr;
+	int err = kvfs_node_find(fs, id, &node, &attr);
+
+	if (!err) {
+		err = kvfs_node_path(fs, node, &path);
+		kvfs_node_forget(fs, node, 1);
+	}
+	if (!err)
+		err = buf_printf(out, "; file %.*s", (int)path.len, (const char *)path.data);
+	else if (err != -ENOMEM)
+		err = buf_printf(out, "; file id %" PRIu64, id);
+	kv_buf_free(&path);
+	return err;
+}
+
+int kvfs_damage_where(struct kvfs *fs, const struct kv_problem *problem, struct kv_buf *out)
+{
+	uint64_t id;
+	uint64_t last;
+	int err;
+
+	if (!(problem->keyspace + problem->from.len + problem->to.len))
+		return 0;
+	if (kvfs_damage_id(problem->keyspace, problem->from, &id)) {
+		if (!problem->to.len || !kvfs_damage_id(problem->keyspace, problem->to, &last))
+			last = UINT64_MAX;
+		if (last - id >= DAMAGE_FILES_MAX)
+			return buf_printf(out, "; files of the ids from %" PRIu64 " to %" PRIu64,
+					  id, last);
+		for (err = 0; !err && id <= last; id++)
+			err = append_file(fs, id, out);
+		return err;
+	}
+	err = buf_printf(out, "; ");
+	if (!err)
+		err = kvfs_damage_text(problem->keyspace, problem->from, out);
+	if (!err && !slice_equal(problem->from, problem->to)) {
+		err = buf_printf(out, " to ");
+		if (!err)
+			err = problem->to.len
+				      ? kvfs_damage_text(problem->keyspace, problem->to, out)
+				      : buf_printf(out, "the last");
+	}
+	return err;
 }

@@ -580,6 +580,14 @@ KV_API bool kvfs_damage_id(unsigned keyspace, struct kv_slice key, uint64_t *id)
 KV_API int kvfs_damage_text(unsigned keyspace, struct kv_slice key, struct kv_buf *out)
 	KV_MUST_CHECK;
 
+/*
+ * Append where damage lies that was found in an open volume: the paths of files, as far as they can
+ * be found, or the names between which a range of keys lies; nothing if no key is concerned. Costs
+ * a search through the names for each file.
+ */
+KV_API int kvfs_damage_where(struct kvfs *fs, const struct kv_problem *problem, struct kv_buf *out)
+	KV_MUST_CHECK;
+
 /* Findings of the file layer; numbers never change. */
 #define KVFS_PROBLEMS(X) /* number, name, text */                                                  \
 	X(201, RECORD, "a record cannot be decoded")                                               \

@@ -130,6 +130,7 @@ static int open_versions(struct kv_db *db, const struct manifest_loaded *ml)
 		.checksum = db->checksum,
 		.compress = (enum compress_algo)ml->sb.compress_algo,
 		.log = db->log,
+		.stats = &db->stats,
 	};
 	int err = versions_open(&vo, &ml->sb, &ml->manifest, &db->versions);
 

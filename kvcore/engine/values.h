@@ -46,6 +46,7 @@ struct values_options {
 	enum compress_algo compress;
 	const struct kv_log_sink *log;
 	struct versions *versions;
+	struct os_stats *stats; /* counts damage; may be NULL */
 };
 
 int values_new(const struct values_options *options, struct values **out) KV_MUST_CHECK;

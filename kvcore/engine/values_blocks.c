@@ -6,13 +6,16 @@
  * So a part is read, and verified, without the rest, and a value is written as it comes.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
+#include "kvcore/base/logmsg.h"
 #include "kvcore/base/prefault.h"
 #include "kvcore/engine/values_internal.h"
+#include "kvcore/os/os_stats.h"
 
 /* ---- packing ------------------------------------------------------------------- */
 
@@ -234,6 +237,17 @@ int values_read(struct os_volume *volume, struct checksum *checksum, enum compre
 	return read_any(&r, segment);
 }
 
+static void note_damage(struct values *v, const struct value_ref *ref, int err)
+{
+	if (err != -KV_E_CHECKSUM && err != -KV_E_CORRUPT && err != -EIO)
+		return;
+	if (v->options.stats)
+		os_stats_add(v->options.stats, OS_STAT_damage_found, 1);
+	logmsg(v->options.log, KV_LOG_ERROR,
+	       "value: %s segment=%" PRIu64 " off=%" PRIu64 " len=%" PRIu64, kv_strerror(err),
+	       ref->segment_id, ref->off, ref->stored_len);
+}
+
 int values_get_part(struct values *v, const struct version *version, const struct value_ref *ref,
 		    struct value_part part, struct kv_buf *out)
 {
@@ -258,6 +272,7 @@ int values_get_part(struct values *v, const struct version *version, const struc
 	r.out = raw.data;
 	err = read_any(&r, seg->extent);
 	if (err) {
+		note_damage(v, ref, err);
 		kv_buf_free(&raw);
 		return err;
 	}

@@ -378,6 +378,11 @@ uint64_t versions_new_table_id(struct versions *vs)
 	return atomic_fetch_add_explicit(&vs->next_table_id, 1, memory_order_relaxed);
 }
 
+uint64_t versions_next_table_id(struct versions *vs)
+{
+	return atomic_load_explicit(&vs->next_table_id, memory_order_relaxed);
+}
+
 uint64_t versions_new_segment_id(struct versions *vs)
 {
 	return atomic_fetch_add_explicit(&vs->next_segment_id, 1, memory_order_relaxed);

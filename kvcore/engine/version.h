@@ -81,6 +81,8 @@ struct version *version_ref(struct version *v);
 void version_unref(struct version *v);
 
 uint64_t versions_new_table_id(struct versions *vs);
+/* No table has it or a greater one yet. */
+uint64_t versions_next_table_id(struct versions *vs);
 uint64_t versions_new_segment_id(struct versions *vs);
 
 /* Change of a segment's figures. */

@@ -23,7 +23,8 @@ struct kv_db;
 /*
  * Counters since open; all monotonic. commits_large: the log could not hold them. filter_checks:
  * Bloom filters asked for a key; useful: they said no; false positives: they said yes and the
- * table did not have it. disk_*: accesses to the volume.
+ * table did not have it. disk_*: accesses to the volume. damage_found: pages and large values that
+ * a read found damaged. scrub_*: what kv_scrub() has read, and found.
  */
 /* clang-format off */
 #define KV_COUNTERS(X) \
@@ -55,6 +56,8 @@ struct kv_db;
 	X(write_stalls) \
 	X(write_stall_us) \
 	X(damage_found) \
+	X(scrub_bytes) \
+	X(scrub_problems) \
 	X(filter_checks) \
 	X(filter_useful) \
 	X(filter_false_positives) \

@@ -146,6 +146,42 @@ KV_API int kv_verify(const char *path, const struct kv_verify_options *options,
 KV_API int kv_repair(const char *path, const struct kv_verify_options *options,
 		     struct kv_verify_result *result) KV_MUST_CHECK;
 
+/* ---- scrub ------------------------------------------------------------- */
+
+struct kv_scrub_progress {
+	uint64_t done, total; /* bytes; the total is an estimate */
+	uint64_t after;	      /* kv_scrub_options.after of a scrub that goes on from here */
+};
+struct kv_scrub_options {
+	void (*found)(void *ctx, const struct kv_problem *problem);
+	/* Called after each MiB and each table, as often as it takes: it may sleep, to be kind to
+	 * others. Nonzero stops. */
+	int (*progress)(void *ctx, const struct kv_scrub_progress *progress);
+	void *ctx;
+	uint64_t after; /* 0, or where an earlier one ended */
+};
+struct kv_scrub_result {
+	uint64_t problems;
+	uint64_t tables, pages, entries, values;
+	uint64_t log_frames;
+	uint64_t after; /* 0: it came to the end */
+};
+
+/**
+ * kv_scrub() - read and check everything that an open database refers to, beside its work
+ * @options: NULL for the defaults
+ * @result:  set whatever the result
+ *
+ * Superblocks, manifest and their copies, the durable part of the log, all tables with their
+ * filters, and large values. Reads tables and values from the disk itself. Writes nothing and
+ * repairs nothing. Each finding is also logged, and counted among the statistics.
+ *
+ * Thread safety: any thread, several at a time.
+ * Return: 0, -KV_E_INTERRUPTED (by progress), -ENOMEM, the -errno of a read.
+ */
+KV_API int kv_scrub(struct kv_db *db, const struct kv_scrub_options *options,
+		    struct kv_scrub_result *result) KV_MUST_CHECK;
+
 /* ---- dump ------------------------------------------------------------- */
 
 enum kv_dump_what { KV_DUMP_SUPERBLOCK, KV_DUMP_MANIFEST, KV_DUMP_LOG, KV_DUMP_TABLES };

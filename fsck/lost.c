@@ -20,10 +20,12 @@ void lost_fini(struct lost *l)
 
 void lost_note(struct lost *l, const struct kv_problem *p)
 {
-	struct lost_range range = {0, UINT64_MAX};
+	struct lost_range range = {0, UINT64_MAX, false};
+	enum kvfs_damage_kind kind = kvfs_damage_id(p->keyspace, p->from, &range.from);
 
-	if (!kvfs_damage_id(p->keyspace, p->from, &range.from))
+	if (kind == KVFS_DAMAGE_OTHER)
 		return;
+	range.contents = kind == KVFS_DAMAGE_CONTENTS;
 	if (p->to.len)
 		(void)kvfs_damage_id(p->keyspace, p->to, &range.to);
 	if (p->id != KV_PROBLEM_TABLE_PAGE && p->id != KV_PROBLEM_VALUE &&
@@ -43,10 +45,12 @@ void lost_note(struct lost *l, const struct kv_problem *p)
 	l->ranges[l->count++] = range;
 }
 
-static bool is_lost(const struct lost *l, uint64_t ino)
+static bool is_lost(const struct lost *l, uint64_t ino, uint64_t contents)
 {
 	for (size_t i = 0; i < l->count; i++) {
-		if (ino >= l->ranges[i].from && ino <= l->ranges[i].to)
+		uint64_t id = l->ranges[i].contents ? contents : ino;
+
+		if (id >= l->ranges[i].from && id <= l->ranges[i].to)
 			return true;
 	}
 	return false;
@@ -104,6 +108,14 @@ static void print_file(const char *path, const char *name)
 	kv_buf_free(&text);
 }
 
+/* Its record is read, or it would not be listed with a node. */
+static uint64_t contents_of(const struct walk *w, const struct kvfs_dirent *e)
+{
+	uint64_t id;
+
+	return e->node && !kvfs_node_contents(w->fs, e->node, &id) ? id : e->ino;
+}
+
 static int visit(void *ctx, const struct kvfs_dirent *e)
 {
 	struct walk *w = ctx;
@@ -111,7 +123,7 @@ static int visit(void *ctx, const struct kvfs_dirent *e)
 
 	if (!strcmp(e->name, ".") || !strcmp(e->name, ".."))
 		return 0;
-	if (!S_ISDIR(e->type) && is_lost(w->lost, e->ino))
+	if (!S_ISDIR(e->type) && is_lost(w->lost, e->ino, contents_of(w, e)))
 		print_file(w->path, e->name);
 	if (S_ISDIR(e->type) && e->node && asprintf(&path, "%s/%s", w->path, e->name) >= 0) {
 		if (push(w, e->node, path))

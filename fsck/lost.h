@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which files a damaged part of the engine belongs to. The engine knows keys only; file
- * contents are keyed by file id, so the files are found by walking the tree.
+ * contents are keyed by numbers, which several files may have, so the files are found by walking
+ * the tree.
  */
 #ifndef FSCK_LOST_H
 #define FSCK_LOST_H
 
-#include "fusefs/model/kvfs.h"
+#include "fusefs/model/kvfs_damage.h"
 
 struct lost_range {
-	uint64_t from, to; /* file ids, both included */
+	uint64_t from, to; /* numbers, both included, */
+	bool contents;	   /* those of contents, not of files */
 };
 
 struct lost {
@@ -19,7 +21,7 @@ struct lost {
 };
 
 void lost_fini(struct lost *l);
-/* Remember the file ids that a finding concerns, if it is one that loses contents. */
+/* Remember the numbers that a finding concerns, if it is one that loses contents. */
 void lost_note(struct lost *l, const struct kv_problem *problem);
 /*
  * Print a line for each path whose file is concerned. Looks as far as the volume can be read.

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fusefs/model/kvfs_damage.h"
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
 

@@ -16,6 +16,7 @@
 #include "fusefs/cli/cmd.h"
 #include "fusefs/cli/message.h"
 #include "fusefs/cli/text.h"
+#include "fusefs/model/kvfs_damage.h"
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
 

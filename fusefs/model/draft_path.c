@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "fusefs/model/kvfs_damage.h"
 #include "fusefs/model/lookup.h"
 #include "fusefs/model/node.h"
 #include "fusefs/model/place.h"

@@ -571,23 +571,6 @@ KV_API void kvfs_txn_abort(struct kvfs_txn *txn);
 KV_API int kvfs_import(struct kvfs *fs, const char *from, const struct kv_progress *progress,
 		       struct kv_buf *failed) KV_MUST_CHECK;
 
-/*
- * What a key of the engine belongs to, for reports of damage below the file layer.
- * kvfs_damage_id(): is it of a keyspace ordered by file id? @id: the file's; missing bytes of a key
- * that is only a bound count as 0. kvfs_damage_text(): append a path, or "file id N", escaped.
- */
-KV_API bool kvfs_damage_id(unsigned keyspace, struct kv_slice key, uint64_t *id);
-KV_API int kvfs_damage_text(unsigned keyspace, struct kv_slice key, struct kv_buf *out)
-	KV_MUST_CHECK;
-
-/*
- * Append where damage lies that was found in an open volume: the paths of files, as far as they can
- * be found, or the names between which a range of keys lies; nothing if no key is concerned. Costs
- * a search through the names for each file.
- */
-KV_API int kvfs_damage_where(struct kvfs *fs, const struct kv_problem *problem, struct kv_buf *out)
-	KV_MUST_CHECK;
-
 /* Findings of the file layer; numbers never change. */
 #define KVFS_PROBLEMS(X) /* number, name, text */                                                  \
 	X(201, RECORD, "a record cannot be decoded")                                               \

@@ -60,6 +60,22 @@ umount_volume "$dir" "$vol"
 kvfs scrub "$vol" >"$tmp/out" 2>&1 && fail "damage is not found, not mounted"
 grep -q '^151 .*file /sub/large$' "$tmp/out" || fail "the file is not named: $(cat "$tmp/out")"
 
+# Contents that several files share: all of them are named, whoever had them first.
+mount_volume "$vol" "$dir"
+kvfs clone "$dir" sub copy
+ln "$dir/copy/large" "$dir/link"
+rm "$dir/sub/large"
+umount_volume "$dir" "$vol"
+kvfs scrub "$vol" >"$tmp/out" 2>&1 && fail "damage of a clone is not found"
+for f in /copy/large /link; do
+	grep -q "^151 .*; file $f\(;\|\$\)" "$tmp/out" || fail "scrub does not name $f: $(cat "$tmp/out")"
+done
+! grep -q "sub/large" "$tmp/out" || fail "scrub names a file that is not there"
+fsck.kvfs -fn "$vol" >"$tmp/out" 2>&1 && fail "fsck does not find damage of a clone"
+for f in /copy/large /link; do
+	grep -q "^file $f: " "$tmp/out" || fail "fsck does not name $f: $(cat "$tmp/out")"
+done
+
 # Wrong usage.
 for bad in "--rate x" "--rate -1" "--rate 99999999999G" "--after 1.5" ""; do
 	status=0

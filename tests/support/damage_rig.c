@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fusefs/model/kvfs_damage.h"
 #include "fusefs/model/model_format.h"
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fusefs/model/kvfs.h"
+#include "fusefs/model/kvfs_damage.h"
 #include "fusefs/model/model_format.h"
 
 static void says(unsigned keyspace, const char *key, size_t len, const char *want)
@@ -33,11 +33,13 @@ START_TEST(test_bounds_that_are_cut_short_count_as_zeros)
 {
 	uint64_t id = 7;
 
-	ck_assert(kvfs_damage_id(MODEL_DATA, kv_slice_of("\0\0\0\0\0\0\1", 7), &id));
+	ck_assert_int_eq(kvfs_damage_id(MODEL_DATA, kv_slice_of("\0\0\0\0\0\0\1", 7), &id),
+			 KVFS_DAMAGE_CONTENTS);
 	ck_assert_uint_eq(id, 256);
-	ck_assert(kvfs_damage_id(MODEL_INODES, kv_slice_of(NULL, 0), &id));
+	ck_assert_int_eq(kvfs_damage_id(MODEL_INODES, kv_slice_of(NULL, 0), &id), KVFS_DAMAGE_FILE);
 	ck_assert_uint_eq(id, 0);
-	ck_assert(!kvfs_damage_id(MODEL_NAMES, kv_slice_of("name", 4), &id));
+	ck_assert_int_eq(kvfs_damage_id(MODEL_NAMES, kv_slice_of("name", 4), &id),
+			 KVFS_DAMAGE_OTHER);
 }
 END_TEST
 

@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,25 +77,47 @@ static void tell(struct scrubbing *s, const char *text)
 	fflush(stdout);
 }
 
+/* The numbers of a line, after blanks; false: they are not there. */
+static bool take_numbers(const char *at, uint64_t *const *out, size_t count)
+{
+	char *end;
+
+	for (size_t i = 0; i < count; i++, at = end) {
+		errno = 0;
+		*out[i] = strtoull(at, &end, 10);
+		if (end == at || errno)
+			return false;
+	}
+	return true;
+}
+
+static bool take_end(struct scrubbing *s, const char *at)
+{
+	struct kv_scrub_result *r = &s->result;
+	uint64_t *const numbers[] = {&r->after, &r->problems, &r->tables,
+				     &r->pages, &r->entries,  &r->values};
+	char *end;
+	long status = strtol(at, &end, 10);
+
+	if (end == at || status < INT_MIN || status > 0)
+		return false;
+	s->status = (int)status;
+	s->ended = take_numbers(end, numbers, KV_ARRAY_COUNT(numbers));
+	return s->ended;
+}
+
 /* A line of the answer, with a NUL. */
 static int take_line(struct scrubbing *s, const char *line)
 {
-	struct kv_scrub_result *r = &s->result;
 	uint64_t done, total;
+	uint64_t *const place[] = {&done, &total, &s->result.after};
 
-	if (sscanf(line, "at %" SCNu64 " %" SCNu64 " %" SCNu64, &done, &total, &r->after) == 3) {
+	if (!strncmp(line, "at ", 3) && take_numbers(line + 3, place, KV_ARRAY_COUNT(place)))
 		draw(s, done, total);
-	} else if (!strncmp(line, "found ", 6)) {
+	else if (!strncmp(line, "found ", 6))
 		tell(s, line + 6);
-	} else if (sscanf(line,
-			  "end %d %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
-			  " %" SCNu64,
-			  &s->status, &r->after, &r->problems, &r->tables, &r->pages, &r->entries,
-			  &r->values) == 7) {
-		s->ended = true;
-	} else {
+	else if (strncmp(line, "end ", 4) != 0 || !take_end(s, line + 4))
 		return -EBADMSG;
-	}
 	return 0;
 }
 

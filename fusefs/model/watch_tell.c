@@ -13,8 +13,11 @@ static bool watch_inside(const struct kvfs_watch *w, struct kv_slice path)
 {
 	struct kv_slice below = kv_buf_slice(&w->below);
 
-	return !below.len || (slice_has_prefix(path, below) &&
-			      (path.len == below.len || path.data[below.len] == '/'));
+	if (!below.len)
+		return true;
+	if (!path.data || !slice_has_prefix(path, below))
+		return false;
+	return path.len == below.len || path.data[below.len] == '/';
 }
 
 static int watch_emit(struct kvfs_watch *w, enum kvfs_event_kind kind, struct kv_slice path,

@@ -27,11 +27,9 @@ ALLOWED = {
     "kvcore/engine": TABLE + ["kvcore/wal/", "kvcore/engine/"],
     "fusefs/model": MODEL,
     "fusefs/cli": BASE + ["fusefs/model/kvfs.h", "fusefs/model/kvfs_damage.h", "fusefs/model/kvfs_history.h",
-                          "fusefs/model/channel_format.h",
-                          "fusefs/cli/"],
+                          "fusefs/model/channel_format.h", "fusefs/cli/"],
     "fusefs": BASE + ["fusefs/model/kvfs.h", "fusefs/model/kvfs_damage.h", "fusefs/model/kvfs_stage.h",
-                      "fusefs/model/kvfs_history.h",
-               "fusefs/"],
+                      "fusefs/model/kvfs_history.h", "fusefs/"],
     "mkfs": BASE + ["fusefs/model/kvfs.h", "mkfs/"],
     "fsck": BASE + ["fusefs/model/kvfs.h", "fusefs/model/kvfs_damage.h", "fsck/"],
 }

@@ -300,7 +300,8 @@ enum kv_commit_flags {
  * -KV_E_UNKNOWN_OUTCOME (the commit is visible but its sync failed; of one too large
  * for the log, writing the manifest failed, and it is not visible before the volume is reopened);
  * optimistic ones also -KV_E_CONFLICT, -KV_E_DEADLOCK, -KV_E_LOCK_TIMEOUT. After any error but
- * -KV_E_UNKNOWN_OUTCOME nothing was written.
+ * -KV_E_UNKNOWN_OUTCOME nothing was written; but the commit on which the log failed, whose error
+ * is -KV_E_POISONED, may be there when the volume is opened again.
  */
 KV_API int kv_txn_commit(struct kv_txn *txn, unsigned flags, kv_seq *seq) KV_MUST_CHECK;
 

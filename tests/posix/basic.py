@@ -193,12 +193,15 @@ def test_set_id_bits_go_when_another_user_writes():
             fd = os.open("setid", os.O_WRONLY)
             os.write(fd, b"y")
             os.close(fd)
-        as_user(65534, 65534, write_some)
-        want = mode & ~0o4000 & ~(0o2000 if mode & 0o010 else 0)
-        equal(os.stat("setid").st_mode & 0o7777, want, "after a write by nobody:")
-        os.chmod("setid", mode)
-        as_user(65534, 65534, lambda: os.truncate("setid", 5))
-        equal(os.stat("setid").st_mode & 0o7777, want, "after a truncation by nobody:")
+        # A member of the group keeps its bit if the group may not execute; a stranger never.
+        for gid in (65534, 0):
+            want = mode & 0o777 | (0o2000 if gid == 0 and not mode & 0o010 else 0)
+            os.chmod("setid", mode)
+            as_user(65534, gid, write_some)
+            equal(os.stat("setid").st_mode & 0o7777, want, "after a write by nobody, group %d:" % gid)
+            os.chmod("setid", mode)
+            as_user(65534, gid, lambda: os.truncate("setid", 5))
+            equal(os.stat("setid").st_mode & 0o7777, want, "after a truncation by nobody, group %d:" % gid)
     os.chmod("setid", 0o6777)
     fd = os.open("setid", os.O_WRONLY)
     os.write(fd, b"z")  # root keeps them

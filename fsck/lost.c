@@ -73,12 +73,20 @@ struct stop {
 	char *path; /* heap; "" is the root */
 };
 
+/* An entry of the directory at hand. */
+struct entry {
+	struct kvfs_node *node;
+	char *name; /* heap */
+};
+
 struct walk {
 	const struct lost *lost;
 	struct kvfs *fs;
 	struct stop *stops; /* a queue that only grows */
 	size_t count, cap;
 	const char *path; /* of the directory at hand */
+	struct entry *entries;
+	size_t entry_count, entry_cap;
 };
 
 static bool push(struct walk *w, struct kvfs_node *node, char *path)
@@ -108,14 +116,29 @@ static void print_file(const char *path, const char *name)
 	kv_buf_free(&text);
 }
 
-/* Its record is read, or it would not be listed with a node. */
-static uint64_t contents_of(const struct walk *w, const struct kvfs_dirent *e)
+/* Takes the node over; false: without memory. */
+static bool keep_entry(struct walk *w, struct kvfs_node *node, const char *name)
 {
-	uint64_t id;
+	char *copy = strdup(name);
 
-	return e->node && !kvfs_node_contents(w->fs, e->node, &id) ? id : e->ino;
+	if (copy && w->entry_count == w->entry_cap) {
+		size_t cap = w->entry_cap ? 2 * w->entry_cap : 64;
+		struct entry *e = realloc(w->entries, cap * sizeof(*e));
+
+		if (e) {
+			w->entries = e;
+			w->entry_cap = cap;
+		}
+	}
+	if (!copy || w->entry_count == w->entry_cap) {
+		free(copy);
+		return false;
+	}
+	w->entries[w->entry_count++] = (struct entry){node, copy};
+	return true;
 }
 
+/* The directory is being read meanwhile: nothing can be asked about what is found. */
 static int visit(void *ctx, const struct kvfs_dirent *e)
 {
 	struct walk *w = ctx;
@@ -123,16 +146,34 @@ static int visit(void *ctx, const struct kvfs_dirent *e)
 
 	if (!strcmp(e->name, ".") || !strcmp(e->name, ".."))
 		return 0;
-	if (!S_ISDIR(e->type) && is_lost(w->lost, e->ino, contents_of(w, e)))
-		print_file(w->path, e->name);
 	if (S_ISDIR(e->type) && e->node && asprintf(&path, "%s/%s", w->path, e->name) >= 0) {
 		if (push(w, e->node, path))
 			return 0;
 		free(path);
 	}
+	if (!S_ISDIR(e->type) && e->node && keep_entry(w, e->node, e->name))
+		return 0;
+	if (!S_ISDIR(e->type) && is_lost(w->lost, e->ino, e->ino))
+		print_file(w->path, e->name);
 	if (e->node)
 		kvfs_node_forget(w->fs, e->node, 1);
 	return 0;
+}
+
+static void judge_entries(struct walk *w)
+{
+	for (size_t i = 0; i < w->entry_count; i++) {
+		struct entry *e = &w->entries[i];
+		uint64_t ino = kvfs_node_ino(e->node), contents;
+
+		if (kvfs_node_contents(w->fs, e->node, &contents))
+			contents = ino;
+		if (is_lost(w->lost, ino, contents))
+			print_file(w->path, e->name);
+		kvfs_node_forget(w->fs, e->node, 1);
+		free(e->name);
+	}
+	w->entry_count = 0;
 }
 
 static void visit_directory(struct walk *w, const struct stop *stop)
@@ -144,6 +185,7 @@ static void visit_directory(struct walk *w, const struct stop *stop)
 		return;
 	(void)!kvfs_dir_read(dir, 0, true, visit, w);
 	kvfs_dir_close(dir);
+	judge_entries(w);
 }
 
 int lost_print(const struct lost *l, const char *volume)
@@ -170,6 +212,7 @@ int lost_print(const struct lost *l, const char *volume)
 		free(stop.path);
 	}
 	free(w.stops);
+	free(w.entries);
 	if (l->incomplete)
 		puts("there are more such files than could be remembered");
 	return kvfs_close(w.fs);

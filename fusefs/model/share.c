@@ -77,10 +77,10 @@ int share_drop(struct kv_txn *txn, const struct inode *r, bool *last)
 		return 0;
 	place_id(MODEL_SHARED, inode_content(r), &key);
 	err = share_users(txn, &key, &users);
-	if (err || users == 1)
-		return err;
-	*last = false;
-	return share_set_users(txn, &key, users - 1);
+	*last = users == 1;
+	/* The last one deletes the number, though it has none: a transaction has to conflict with
+	 * whoever gets a share until it commits, and only what is written is compared. */
+	return err ? err : share_set_users(txn, &key, users - 1);
 }
 
 /* The part under the iterator goes to another content. */

@@ -557,6 +557,41 @@ START_TEST(test_transactions_and_clones_conflict)
 }
 END_TEST
 
+/* Who is the last of the sharers when a transaction begins may not be at its commit. */
+START_TEST(test_the_last_in_a_transaction_and_a_clone_meanwhile)
+{
+	const struct kvfs_draft_hooks hooks = {0};
+	struct kvfs *draft;
+
+	make_big();
+	ok(make_clone(NULL, "s", "c"));
+	unlink_at("c", "big");
+	ok(kvfs_draft_begin(m.fs, 0, &draft));
+	ok(kvfs_key_put(draft, test_str("s/big"), kv_slice_of(large + 1, 100000), NULL));
+	ok(make_clone(NULL, "s", "d"));
+	fails(kvfs_draft_commit(draft, &hooks), -KV_E_CONFLICT);
+	ok(kvfs_close(draft));
+	expect("s/big", large_slice());
+	expect("d/big", large_slice());
+	model_check(&m);
+	unlink_at("d", "big");
+	/* Who removes it lets go after the commit, when it is seen that there is another. */
+	ok(kvfs_draft_begin(m.fs, 0, &draft));
+	ok(kvfs_key_delete(draft, test_str("s/big")));
+	ok(make_clone(NULL, "s", "e"));
+	ok(kvfs_draft_commit(draft, &hooks));
+	ok(kvfs_close(draft));
+	expect("e/big", large_slice());
+	model_check(&m);
+	ok(kvfs_draft_begin(m.fs, 0, &draft));
+	ok(kvfs_key_put(draft, test_str("e/big"), kv_slice_of(large + 1, 100000), NULL));
+	ok(kvfs_draft_commit(draft, &hooks));
+	ok(kvfs_close(draft));
+	expect("e/big", kv_slice_of(large + 1, 100000));
+	model_check(&m);
+}
+END_TEST
+
 static int on_change(void *ctx, const struct kvfs_change *change)
 {
 	return buf_printf(ctx, "%c%.*s ", (char)change->kind, (int)change->path.len,
@@ -669,6 +704,7 @@ int main(void)
 		test_a_snapshot_keeps_what_was_shared_in_it,
 		test_what_cannot_be_cloned_changes_nothing,
 		test_transactions_and_clones_conflict,
+		test_the_last_in_a_transaction_and_a_clone_meanwhile,
 		test_differences_are_found_under_ids_of_contents,
 	};
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "fusefs/model/inode.h"
+#include "fusefs/model/kvfs_stage.h"
 #include "tests/support/model_fixture.h"
 
 static struct model_fixture m;
@@ -557,6 +558,37 @@ START_TEST(test_transactions_and_clones_conflict)
 }
 END_TEST
 
+/* What others have not written yet belongs to the source, and to the name. */
+START_TEST(test_waiting_times_and_staged_names_count)
+{
+	struct kvfs_stage *stage;
+	struct kvfs_node *f;
+	struct kvfs_attr now, copy;
+
+	model_free(&m);
+	model_make_with(&m, KVFS_LAZYTIME, KVFS_NOATIME);
+	make_big();
+	f = at("s/big");
+	ok(kvfs_sync(m.fs));
+	ok(kvfs_write(m.fs, f, 70000, test_str("over bytes that are there"), false));
+	now = model_attr(&m, f);
+	ok(make_clone(NULL, "s", "c")); /* whoever forgets the node writes its times */
+	model_forget(&m, f);
+	f = at("c/big");
+	copy = model_attr(&m, f);
+	model_forget(&m, f);
+	ck_assert_int_eq(copy.mtime.sec, now.mtime.sec);
+	ck_assert_uint_eq(copy.mtime.nsec, now.mtime.nsec);
+	ok(kvfs_stage_create(m.fs, m.root, "staged", 0644, &model_owner, &f, &now, &stage));
+	ok(kvfs_stage_write(stage, 0, test_str("staged"), false));
+	fails(make_clone(NULL, "s", "staged"), -EEXIST);
+	kvfs_stage_close(stage);
+	model_expect(&m, f, test_str("staged"));
+	model_forget(&m, f);
+	model_check(&m);
+}
+END_TEST
+
 /* Who is the last of the sharers when a transaction begins may not be at its commit. */
 START_TEST(test_the_last_in_a_transaction_and_a_clone_meanwhile)
 {
@@ -704,6 +736,7 @@ int main(void)
 		test_a_snapshot_keeps_what_was_shared_in_it,
 		test_what_cannot_be_cloned_changes_nothing,
 		test_transactions_and_clones_conflict,
+		test_waiting_times_and_staged_names_count,
 		test_the_last_in_a_transaction_and_a_clone_meanwhile,
 		test_differences_are_found_under_ids_of_contents,
 	};

@@ -5,6 +5,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -247,6 +248,66 @@ START_TEST(test_a_log_with_a_hole_is_cut_there)
 }
 END_TEST
 
+#define CUT_KEYS 200U
+
+/* Keys of a database of its own that are there: the first so many, and no other. */
+static unsigned keys_there(struct sim_env *e)
+{
+	const struct kv_options o = {.env = sim_env_os(e)};
+	unsigned count = 0;
+	struct kv_db *db;
+	char key[16];
+
+	ck_assert_int_eq(kv_open("cut", &o, &db), 0);
+	for (unsigned i = 0; i < CUT_KEYS; i++) {
+		snprintf(key, sizeof(key), "%04u", i);
+		if (kv_get(db, 1, kv_slice_of(key, 4), NULL))
+			continue;
+		ck_assert_uint_eq(count, i);
+		count++;
+	}
+	ck_assert_int_eq(kv_close(db), 0);
+	return count;
+}
+
+START_TEST(test_what_stands_before_a_hole_of_the_log_stays)
+{
+	struct sim_env *e = sim_env_new(7);
+	const struct kv_create_options c = {.env = sim_env_os(e), .log_size_bytes = 4U << 20};
+	const struct kv_options o = {.env = c.env};
+	const struct kv_verify_options v = {.env = c.env};
+	struct kv_verify_result r;
+	struct kv_db_info info;
+	struct kv_db *db;
+	uint8_t value[1000] = {1};
+	unsigned left;
+	char key[16];
+
+	ck_assert_int_eq(kv_create("cut", &c), 0);
+	ck_assert_int_eq(kv_open("cut", &o, &db), 0);
+	for (unsigned i = 0; i < CUT_KEYS; i++) {
+		snprintf(key, sizeof(key), "%04u", i);
+		ck_assert_int_eq(kv_put(db, 1, kv_slice_of(key, 4),
+					kv_slice_of(value, sizeof(value)), KV_COMMIT_SYNC),
+				 0);
+	}
+	sim_env_crash(e, SIM_CRASH_KILL);
+	(void)!kv_close(db);
+	ck_assert_int_eq(kv_probe("cut", c.env, &info), 0);
+	ck_assert_uint_gt(info.log_used, CUT_KEYS * sizeof(value));
+	sim_env_flip(e, "cut", align_up_u64(FORMAT_LOG_OFF + info.log_used / 2, FORMAT_BLOCK) + 100,
+		     3);
+	ck_assert_int_eq(kv_repair("cut", &v, &r), 0);
+	left = keys_there(e);
+	ck_assert_uint_gt(left, CUT_KEYS / 4);
+	ck_assert_uint_lt(left, CUT_KEYS * 3 / 4);
+	ck_assert_uint_eq(keys_there(e), left); /* also when opened again */
+	ck_assert_int_eq(kv_verify("cut", &v, &r), 0);
+	ck_assert_uint_eq(r.problems, 0);
+	sim_env_free(e);
+}
+END_TEST
+
 START_TEST(test_a_damaged_value_that_only_the_log_refers_to_is_mended)
 {
 	struct sim_env *e = sample_volume_new(2, SAMPLE_KILLED);
@@ -461,6 +522,7 @@ static Suite *repair_suite(void)
 	tcase_add_test(c, test_a_damaged_superblock_copy_is_restored);
 	tcase_add_test(c, test_wrong_counts_are_corrected);
 	tcase_add_test(c, test_a_log_with_a_hole_is_cut_there);
+	tcase_add_test(c, test_what_stands_before_a_hole_of_the_log_stays);
 	tcase_add_test(c, test_a_damaged_value_that_only_the_log_refers_to_is_mended);
 	tcase_add_test(c, test_what_cannot_be_mended_is_said_and_left);
 	tcase_add_test(c, test_power_loss_leaves_the_old_state_or_the_new);

@@ -163,8 +163,7 @@ static void tick_history(struct kvfsd *d)
 		log_line(d->log, KV_LOG_WARN, "history: %s", kv_strerror(err));
 }
 
-/* ---- files ------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void feed_release(struct feeds *f, struct feed *one)
 {
@@ -262,9 +261,7 @@ static void grow(struct kvfsd *d, struct feed *one, struct fuse_session *fuse)
 	kv_buf_free(&text);
 }
 
-/* The one of the lowest id above @after, with a count. It may have been any time ago that the one
- * of
- * @after was there. */
+/* The one of the lowest id above @after, with a count; that of @after may be gone. */
 static struct feed *next_feed(struct feeds *f, uint64_t after)
 {
 	struct feed *next = NULL;

@@ -182,20 +182,6 @@ static int diff_keyspace(struct diff *d, unsigned keyspace, diff_take *take)
 
 /* ---- finding entries ---- */
 
-struct diff_ref {
-	uint64_t id;
-	uint32_t entry;
-};
-
-static int diff_compare_refs(const void *a, const void *b)
-{
-	const struct diff_ref *x = a, *y = b;
-
-	if (x->id != y->id)
-		return x->id < y->id ? -1 : 1;
-	return x->entry < y->entry ? -1 : x->entry > y->entry;
-}
-
 static int diff_make_index(struct diff *d, enum diff_side_id side)
 {
 	struct kv_buf *index = &d->index[side];
@@ -203,22 +189,13 @@ static int diff_make_index(struct diff *d, enum diff_side_id side)
 
 	buf_clear(index);
 	for (size_t i = 0; !err && i < diff_count(d); i++) {
-		struct diff_ref ref = {diff_at(d, i)->at[side].id, (uint32_t)i};
+		struct diff_ref ref = {diff_at(d, i)->at[side].id, i};
 
 		if (ref.id)
 			err = buf_append(index, &ref, sizeof(ref));
 	}
-	if (!err && index->len)
-		qsort(index->data, index->len / sizeof(struct diff_ref), sizeof(struct diff_ref),
-		      diff_compare_refs);
+	diff_sort_refs(index);
 	return err;
-}
-
-static int diff_compare_ids(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
 }
 
 static int diff_list_contents(struct diff *d)
@@ -232,43 +209,24 @@ static int diff_list_contents(struct diff *d)
 			if (content)
 				err = buf_append(&d->contents, &content, sizeof(content));
 		}
-	if (!err && d->contents.len)
-		qsort(d->contents.data, d->contents.len / sizeof(uint64_t), sizeof(uint64_t),
-		      diff_compare_ids);
+	diff_sort_ids(&d->contents);
 	return err;
 }
 
-/* Where the entries of file @id begin in the index. */
-static size_t diff_search(const struct diff *d, enum diff_side_id side, uint64_t id)
-{
-	const struct diff_ref *list = (const void *)d->index[side].data;
-	size_t lo = 0, hi = d->index[side].len / sizeof(*list);
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (list[mid].id < id)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
 /* The entry with the number @i of the index, if it is of file @id. */
-static struct diff_entry *diff_ref(const struct diff *d, enum diff_side_id side, size_t i,
-				   uint64_t id)
+static struct diff_entry *diff_entry_of(const struct diff *d, enum diff_side_id side, size_t i,
+					uint64_t id)
 {
-	const struct diff_ref *list = (const void *)d->index[side].data;
+	const struct kv_buf *index = &d->index[side];
 
-	if (i >= d->index[side].len / sizeof(*list) || list[i].id != id)
+	if (i >= diff_ref_count(index) || diff_ref_at(index, i)->id != id)
 		return NULL;
-	return diff_at(d, list[i].entry);
+	return diff_at(d, diff_ref_at(index, i)->entry);
 }
 
 struct diff_entry *diff_find(const struct diff *d, enum diff_side_id side, uint64_t id)
 {
-	return diff_ref(d, side, diff_search(d, side, id), id);
+	return diff_entry_of(d, side, diff_search_refs(&d->index[side], id), id);
 }
 
 struct diff_entry *diff_partner(const struct diff *d, enum diff_side_id side,
@@ -279,9 +237,10 @@ struct diff_entry *diff_partner(const struct diff *d, enum diff_side_id side,
 	struct diff_entry *at;
 	size_t rank = 0, i;
 
-	for (i = diff_search(d, side, id); (at = diff_ref(d, side, i, id)) && at != e; i++)
+	for (i = diff_search_refs(&d->index[side], id);
+	     (at = diff_entry_of(d, side, i, id)) && at != e; i++)
 		rank += !diff_same_file(at);
-	for (i = diff_search(d, other, id); (at = diff_ref(d, other, i, id)); i++)
+	for (i = diff_search_refs(&d->index[other], id); (at = diff_entry_of(d, other, i, id)); i++)
 		if (!diff_same_file(at) && !rank--)
 			return at;
 	return NULL;
@@ -347,8 +306,7 @@ static int diff_missed(const struct diff *d, struct kv_buf *out)
 	for (size_t i = 0; !err && i < d->chunks.len / sizeof(*chunks); i++)
 		if (!i || chunks[i].id != chunks[i - 1].id)
 			err = diff_miss_contents(d, chunks[i].id, out);
-	if (!err && out->len)
-		qsort(out->data, out->len / sizeof(uint64_t), sizeof(uint64_t), diff_compare_ids);
+	diff_sort_ids(out);
 	return err;
 }
 

@@ -59,7 +59,7 @@ struct diff {
 	struct kv_buf xattrs;	/* the same of MODEL_XATTRS */
 	struct kv_buf chunks;	/* struct diff_chunk, rising */
 	struct kv_buf contents; /* uint64_t, rising: contents of entries */
-	struct kv_buf index[DIFF_SIDES]; /* uint32_t: entries there, by id, then by place */
+	struct kv_buf index[DIFF_SIDES]; /* struct diff_ref: entries there, by id, then by place */
 	struct kv_buf names;		 /* struct diff_named: see diff_find_names() */
 	bool root;			 /* the record of the root directory differs */
 	bool writes;			 /* the new state is a transaction's, of its own writes */
@@ -133,6 +133,24 @@ int diff_add_path(struct diff *d, enum diff_side_id side, struct kv_slice key, s
 /* Fill diff->names with the names that files of @ids (uint64_t, rising; of files or contents; more
  * may be added) have in the new state. */
 int diff_find_names(struct diff *d, struct kv_buf *ids) KV_MUST_CHECK;
-bool diff_has_id(const struct kv_buf *ids, uint64_t id);
+
+/* diff_ids.c: lists of numbers (uint64_t), and of entries by a number. */
+void diff_sort_ids(struct kv_buf *ids);
+bool diff_has_id(const struct kv_buf *ids, uint64_t id); /* of a sorted list */
+struct diff_ref {
+	uint64_t id;
+	size_t entry;
+};
+void diff_sort_refs(struct kv_buf *refs); /* by id, then by entry */
+/* Where those of @id begin, or would. */
+size_t diff_search_refs(const struct kv_buf *refs, uint64_t id);
+static inline size_t diff_ref_count(const struct kv_buf *refs)
+{
+	return refs->len / sizeof(struct diff_ref);
+}
+static inline const struct diff_ref *diff_ref_at(const struct kv_buf *refs, size_t i)
+{
+	return (const struct diff_ref *)(const void *)refs->data + i;
+}
 
 #endif

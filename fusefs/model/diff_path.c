@@ -29,24 +29,6 @@ static struct kv_slice diff_text(const struct diff *d, size_t at, size_t len)
 	return kv_slice_of(d->text.data + at, len);
 }
 
-bool diff_has_id(const struct kv_buf *ids, uint64_t id)
-{
-	const uint64_t *list = (const void *)ids->data;
-	size_t lo = 0, hi = ids->len / sizeof(*list);
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (list[mid] == id)
-			return true;
-		if (list[mid] < id)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return false;
-}
-
 /* ---- scanning all names ---- */
 
 static int diff_scan_entry(struct diff *d, enum diff_side_id side, struct kv_iter *it,
@@ -97,13 +79,6 @@ static int diff_scan(struct diff *d, enum diff_side_id side, const struct kv_buf
 	return 0;
 }
 
-static int diff_compare_ids(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
 /* Of contents with an id of their own: add the files whose record stands beside their names. */
 static int diff_add_owners(struct diff *d, struct kv_buf *ids)
 {
@@ -128,8 +103,7 @@ static int diff_add_owners(struct diff *d, struct kv_buf *ids)
 	kv_iter_close(it);
 	if (err == -KV_E_NOTFOUND)
 		err = buf_append_slice(ids, kv_buf_slice(&owners));
-	if (!err && owners.len)
-		qsort(ids->data, ids->len / sizeof(uint64_t), sizeof(uint64_t), diff_compare_ids);
+	diff_sort_ids(ids);
 	kv_buf_free(&owners);
 	return err;
 }

@@ -77,10 +77,12 @@ int share_drop(struct kv_txn *txn, const struct inode *r, bool *last)
 		return 0;
 	place_id(MODEL_SHARED, inode_content(r), &key);
 	err = share_users(txn, &key, &users);
+	if (err)
+		return err;
 	*last = users == 1;
 	/* The last one deletes the number, though it has none: a transaction has to conflict with
 	 * whoever gets a share until it commits, and only what is written is compared. */
-	return err ? err : share_set_users(txn, &key, users - 1);
+	return share_set_users(txn, &key, users - 1);
 }
 
 /* The part under the iterator goes to another content. */
@@ -105,19 +107,13 @@ int share_copy(struct kv_txn *from, uint64_t from_id, struct kv_txn *to, uint64_
 	       uint64_t span, uint64_t *count)
 {
 	uint64_t found = 0, last = UINT64_MAX, chunk;
-	struct model_key lower, upper;
-	struct kv_range range;
 	struct kv_iter *it;
 	int err;
 
 	*count = 0;
 	if (!span)
 		return 0;
-	chunk_key(from_id, 0, 0, &lower);
-	chunk_key(from_id, span, 0, &upper);
-	range = (struct kv_range){.lower = model_key_slice(&lower),
-				  .upper = model_key_slice(&upper)};
-	err = kv_iter_open(from, MODEL_DATA, &range, &it);
+	err = chunk_iter_open(from, from_id, 0, span, &it);
 	if (err)
 		return err;
 	err = kv_iter_first(it);

@@ -37,7 +37,7 @@ struct kvfs_watch {
 	struct kv_txn *txn[DIFF_SIDES];
 	struct kv_buf text;
 	struct kv_buf entries;		       /* struct watch_entry, by key */
-	struct kv_buf went;		       /* struct watch_gone, by id */
+	struct kv_buf went;		       /* struct diff_ref: names from which files went */
 	struct kv_buf inodes, written, xattrs; /* uint64_t, rising: ids of keys in MODEL_INODES,
 						  MODEL_DATA (puts only), MODEL_XATTRS */
 	struct kv_buf before; /* uint64_t, rising: ids of files at entries in the state before */
@@ -47,12 +47,6 @@ struct kvfs_watch {
 	struct kvfs_event event;
 	int (*emit)(void *ctx, const struct kvfs_event *event);
 	void *ctx;
-};
-
-/* A file that went away from a name. */
-struct watch_gone {
-	uint64_t id;
-	size_t entry;
 };
 
 static inline size_t watch_count(const struct kvfs_watch *w)

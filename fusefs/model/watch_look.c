@@ -96,7 +96,7 @@ static int watch_look_at(struct kvfs_watch *w, size_t i)
 {
 	struct watch_entry *e = watch_at(w, i);
 	struct inode_buf rec[DIFF_SIDES] = {0};
-	struct watch_gone gone = {.entry = i};
+	struct diff_ref gone = {.entry = i};
 	int err = 0;
 
 	for (int side = 0; !err && side < DIFF_SIDES; side++) {
@@ -147,22 +147,6 @@ static int watch_move_index(struct kvfs_watch *w, enum diff_side_id side)
 	return err;
 }
 
-static int watch_compare_gone(const void *a, const void *b)
-{
-	const struct watch_gone *x = a, *y = b;
-
-	if (x->id != y->id)
-		return x->id < y->id ? -1 : 1;
-	return x->entry < y->entry ? -1 : x->entry > y->entry;
-}
-
-static int watch_compare_ids(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
 static int watch_note_known(struct kvfs_watch *w)
 {
 	int err = 0;
@@ -175,12 +159,8 @@ static int watch_note_known(struct kvfs_watch *w)
 		if (!err && e->at[DIFF_NEW].content)
 			err = buf_append(&w->known, &e->at[DIFF_NEW].content, sizeof(uint64_t));
 	}
-	if (!err && w->before.len)
-		qsort(w->before.data, w->before.len / sizeof(uint64_t), sizeof(uint64_t),
-		      watch_compare_ids);
-	if (!err && w->known.len)
-		qsort(w->known.data, w->known.len / sizeof(uint64_t), sizeof(uint64_t),
-		      watch_compare_ids);
+	diff_sort_ids(&w->before);
+	diff_sort_ids(&w->known);
 	return err;
 }
 
@@ -192,9 +172,7 @@ int watch_look(struct kvfs_watch *w)
 		err = watch_look_at(w, i);
 	if (!err)
 		err = watch_note_known(w);
-	if (!err && w->went.len)
-		qsort(w->went.data, w->went.len / sizeof(struct watch_gone),
-		      sizeof(struct watch_gone), watch_compare_gone);
+	diff_sort_refs(&w->went);
 	for (int side = 0; !err && side < DIFF_SIDES; side++)
 		err = watch_move_index(w, (enum diff_side_id)side);
 	return err;

@@ -58,35 +58,22 @@ static int watch_path(struct kvfs_watch *w, struct kv_slice key)
 
 /* ---- names ------------------------------------------------------------------------------- */
 
-static size_t watch_gone_count(const struct kvfs_watch *w)
+/* Did file @id go away from a name? */
+static bool watch_went(const struct kvfs_watch *w, uint64_t id)
 {
-	return w->went.len / sizeof(struct watch_gone);
-}
+	size_t i = diff_search_refs(&w->went, id);
 
-/* The first name from which file @id went away; their number if there is none. */
-static size_t watch_find_gone(const struct kvfs_watch *w, uint64_t id)
-{
-	const struct watch_gone *list = (const void *)w->went.data;
-	size_t lo = 0, count = watch_gone_count(w), hi = count;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (list[mid].id < id)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < count && list[lo].id == id ? lo : count;
+	return i < diff_ref_count(&w->went) && diff_ref_at(&w->went, i)->id == id;
 }
 
 /* A name from which file @id went away, and that is not yet taken for another. */
 static struct watch_entry *watch_take_gone(struct kvfs_watch *w, uint64_t id)
 {
-	const struct watch_gone *list = (const void *)w->went.data;
+	const struct kv_buf *went = &w->went;
 
-	for (size_t i = watch_find_gone(w, id); i < watch_gone_count(w) && list[i].id == id; i++) {
-		struct watch_entry *e = watch_at(w, list[i].entry);
+	for (size_t i = diff_search_refs(went, id);
+	     i < diff_ref_count(went) && diff_ref_at(went, i)->id == id; i++) {
+		struct watch_entry *e = watch_at(w, diff_ref_at(went, i)->entry);
 
 		if (!e->moved) {
 			e->moved = true;
@@ -240,7 +227,7 @@ static int watch_tell_linked(struct kvfs_watch *w, uint64_t id)
 	int err;
 
 	place_id(MODEL_INODES, id, &key);
-	err = watch_compare_at(w, &key, watch_find_gone(w, id) < watch_gone_count(w), &changes);
+	err = watch_compare_at(w, &key, watch_went(w, id), &changes);
 	return err || !changes ? err : watch_tell_names(w, id, true, changes);
 }
 

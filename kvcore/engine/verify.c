@@ -152,9 +152,8 @@ int verify_report(struct verify *v, enum kv_problem_id id, size_t table, struct 
  */
 static int superblocks_judge(struct verify *v, bool search)
 {
-	int found;
-
 	bool magic = false;
+	int found;
 
 	for (unsigned i = 0; i < SUPERBLOCK_COPIES; i++) {
 		int err = v->copy_err[i];

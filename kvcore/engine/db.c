@@ -109,7 +109,7 @@ static int open_storage(struct kv_db *db, const struct superblock *sb)
 
 static int reclaim_for_spill(void *ctx)
 {
-	return reclaim_space(ctx);
+	return reclaim_space(ctx, true);
 }
 
 static int open_versions(struct kv_db *db, const struct manifest_loaded *ml)

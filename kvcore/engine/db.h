@@ -69,9 +69,11 @@ struct commit_queue; /* commit.c */
 struct named;	     /* reclaim.c */
 /*
  * The volume seems full: flush and compact for at most a few seconds. Called without locks of
- * the engine but key locks. Return: 0 (try again), -KV_E_NOSPACE (nothing is to be expected).
+ * the engine but key locks. @history: if that finds nothing, history is given up; not from a commit
+ * with KV_COMMIT_RESERVE, which may be that of history itself.
+ * Return: 0 (try again), -KV_E_NOSPACE (nothing is to be expected).
  */
-int reclaim_space(struct kv_db *db) KV_MUST_CHECK;
+int reclaim_space(struct kv_db *db, bool history) KV_MUST_CHECK;
 
 /* named.c */
 struct background; /* background.c */
@@ -251,6 +253,8 @@ bool named_has(struct kv_db *db, kv_seq seq);
 /* history.c */
 int history_load(struct kv_db *db) KV_MUST_CHECK;
 void history_free(struct kv_db *db);
+/* Let go all but the newest state. Return: whether there was anything to let go. */
+bool history_give_up(struct kv_db *db);
 
 /* flush.c */
 /*

@@ -164,6 +164,14 @@ int kv_history_trim(struct kv_db *db, kv_seq from)
 	return err;
 }
 
+bool history_give_up(struct kv_db *db)
+{
+	struct kv_history_info info;
+
+	kv_history_get(db, &info);
+	return info.begun && info.from < info.newest && !kv_history_trim(db, info.newest);
+}
+
 int kv_history_end(struct kv_db *db)
 {
 	struct history *h = db->history;

@@ -3,7 +3,7 @@
  * What to do before a writer is told that the volume is full: dead versions and
  * dead large values may hold much of it, because they die only in flush and
  * compaction. So the writer flushes, compacts for a bounded time, and tries once
- * more.
+ * more. History, which is kept as long as there is room, goes if nothing else does.
  *
  * On a volume that is full of live data this finds nothing, and must not be done
  * for every failing write: it is worth another try only after some commits,
@@ -47,29 +47,42 @@ static bool claim(struct kv_db *db)
 	return atomic_compare_exchange_strong(&db->reclaimed_seq, &last, max_u64(now, 1));
 }
 
-int reclaim_space(struct kv_db *db)
+/* Make what is dead free. @paid: whether that was much */
+static int search(struct kv_db *db, const struct kv_progress *progress, bool *paid)
+{
+	struct space_stat before;
+	struct space_stat after;
+	int err;
+
+	space_get_stat(db->space, &before);
+	err = commit_rotate(db);
+	if (!err)
+		err = background_wait_flushed(db);
+	if (!err)
+		err = compaction_full(db, progress);
+	if (!err || err == -KV_E_INTERRUPTED || err == -KV_E_NOSPACE)
+		err = values_reap(db->values);
+	space_get_stat(db->space, &after);
+	*paid = after.free > before.free && after.free - before.free >= RECLAIM_PAID;
+	return err;
+}
+
+int reclaim_space(struct kv_db *db, bool history)
 {
 	struct deadline d = {db, os_monotonic_ns(db->env) + RECLAIM_NS};
 	const struct kv_progress progress = {past_deadline, &d};
-	struct space_stat before;
-	struct space_stat after;
 	bool paid;
 	int err;
 
 	if (!claim(db))
 		return -KV_E_NOSPACE;
-	space_get_stat(db->space, &before);
 	logmsg(db->log, KV_LOG_INFO, "space: full, looking for dead versions");
-	err = commit_rotate(db);
-	if (!err)
-		err = background_wait_flushed(db);
-	if (!err)
-		err = compaction_full(db, &progress);
-	if (!err || err == -KV_E_INTERRUPTED || err == -KV_E_NOSPACE)
-		err = values_reap(db->values);
+	err = search(db, &progress, &paid);
+	if (!paid && history && history_give_up(db)) {
+		logmsg(db->log, KV_LOG_WARN, "history: given up, the volume is full");
+		err = search(db, &progress, &paid);
+	}
 	/* A search that paid may be done again as soon as it is needed. */
-	space_get_stat(db->space, &after);
-	paid = after.free > before.free && after.free - before.free >= RECLAIM_PAID;
 	atomic_store(&db->reclaimed_ns, paid ? 0 : os_monotonic_ns(db->env));
 	return err ? -KV_E_NOSPACE : 0;
 }

@@ -70,7 +70,7 @@ int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, st
 	if (value.len < db->options.large_value_bytes)
 		return writeset_put(w, ikey, ENTRY_PUT, value);
 	err = values_put(db->values, value, SPACE_VALUE, &ref);
-	if (err == -KV_E_NOSPACE && !reclaim_space(db))
+	if (err == -KV_E_NOSPACE && !reclaim_space(db, true))
 		err = values_put(db->values, value, SPACE_VALUE, &ref);
 	if (err)
 		return err;
@@ -123,7 +123,8 @@ static int write_commit(struct kv_db *db, const struct commit_what *what, unsign
 			err = kv_sync(db);
 	} else {
 		err = submit(db, what, flags, &number, &end);
-		if (err == -KV_E_NOSPACE && !(flags & KV_COMMIT_OPTIONAL) && !reclaim_space(db))
+		if (err == -KV_E_NOSPACE && !(flags & KV_COMMIT_OPTIONAL) &&
+		    !reclaim_space(db, !(flags & KV_COMMIT_RESERVE)))
 			err = submit(db, what, flags, &number, &end);
 		if (locks)
 			lock_release_all(locks);

@@ -108,7 +108,7 @@ static int begin_large(struct kv_value *v)
 	struct kv_db *db = v->txn->db;
 	int err = values_writer_new(db->values, v->len, SPACE_VALUE, &v->writer);
 
-	if (err == -KV_E_NOSPACE && !reclaim_space(db))
+	if (err == -KV_E_NOSPACE && !reclaim_space(db, true))
 		err = values_writer_new(db->values, v->len, SPACE_VALUE, &v->writer);
 	return err;
 }

@@ -417,6 +417,41 @@ START_TEST(test_a_commit_larger_than_the_log_is_told)
 }
 END_TEST
 
+/* A volume of 24 MiB over which ten times as much is written, while all of it is wanted. */
+START_TEST(test_history_gives_way_when_the_volume_is_full)
+{
+	struct kv_create_options c = {
+		.log_size_bytes = 4U << 20, .size_bytes = 24U << 20, .env = sim_env_os(sim)};
+	struct test_rng rng = test_rng_seeded("full");
+	static uint8_t value[20000];
+	struct kv_feed *f;
+	kv_seq begun, seq;
+	char key[16];
+
+	for (int lasting = 0; lasting < 2; lasting++) {
+		ok(kv_close(db));
+		sim_env_free(sim);
+		sim = sim_env_new(1);
+		c.env = sim_env_os(sim);
+		ok(kv_create(VOLUME, &c));
+		open_db();
+		put(1, "before");
+		ok(kv_history_begin(db, lasting));
+		begun = info().from;
+		ok(kv_feed_open(db, begun, &f));
+		for (unsigned i = 0; i < 12000; i++) {
+			test_rng_fill(&rng, value, sizeof(value));
+			ok(kv_put(db, KEYSPACE, key_of(i % 50, key),
+				  kv_slice_of(value, sizeof(value)), 0));
+		}
+		ck_assert_uint_gt(info().from, begun);
+		ck_assert(info().begun && info().lasting == lasting);
+		fails(kv_feed_next(f, &seq), -KV_E_GONE);
+		kv_feed_close(f);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -426,6 +461,7 @@ int main(void)
 		test_a_lasting_history_goes_on_after_opening,
 		test_what_is_told_outlives_a_power_cut,
 		test_a_commit_larger_than_the_log_is_told,
+		test_history_gives_way_when_the_volume_is_full,
 	};
 
 	return test_suite_run_with("feed", tests, KV_ARRAY_COUNT(tests), 120, setup, teardown);

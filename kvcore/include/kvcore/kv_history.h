@@ -2,9 +2,9 @@
 /*
  * The past of a database: states between commits, and the commits themselves in
  * order. Nothing of it is kept unless somebody asks: kv_history_begin() keeps every
- * version from then on, kv_history_trim() lets the older ones go. Keeping costs space, which is
- * given back before a writer hears that the volume is full, and no time of writers; no reader of it
- * holds up anybody, it is told that what it wants has gone.
+ * version from then on, kv_history_trim() lets the older ones go. Keeping costs no time of
+ * writers, and space, all of which is given up before a writer hears that the volume is full. No
+ * reader of it holds up anybody: it is told that what it wants has gone.
  */
 #ifndef KVCORE_KV_HISTORY_H
 #define KVCORE_KV_HISTORY_H

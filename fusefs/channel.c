@@ -198,18 +198,23 @@ static int put_event(void *ctx, const struct kvfs_event *e)
 	return err ? err : buf_append_slice(out, e->from);
 }
 
-static int run_watch(struct kvfsd *d, struct channel *ch, const char *const *words)
+static int number(const char *text, uint64_t *out)
 {
 	char *end;
-	unsigned long long from;
-	int err;
 
 	errno = 0;
-	from = strtoull(words[1], &end, 10);
-	if (errno || *end || end == words[1])
-		return -EINVAL;
-	err = feed_watch(&d->control.feeds, from, kv_slice_of(words[2], strlen(words[2])),
-			 &ch->watch);
+	*out = strtoull(text, &end, 10);
+	return errno || end == text || *end || text[0] == '-' ? -EINVAL : 0;
+}
+
+static int run_watch(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	uint64_t from;
+	int err = number(words[1], &from);
+
+	if (!err)
+		err = feed_watch(&d->control.feeds, from, kv_slice_of(words[2], strlen(words[2])),
+				 &ch->watch);
 	if (!err)
 		keeper_wake(&d->keeper);
 	return err;
@@ -226,15 +231,6 @@ static int watch_on(struct channel *ch)
 }
 
 /* ---- scrub ---- */
-
-static int number(const char *text, uint64_t *out)
-{
-	char *end;
-
-	errno = 0;
-	*out = strtoull(text, &end, 10);
-	return errno || end == text || *end || text[0] == '-' ? -EINVAL : 0;
-}
 
 static int run_scrub(struct kvfsd *d, struct channel *ch, const char *const *words)
 {

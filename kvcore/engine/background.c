@@ -55,14 +55,14 @@ static void idle(struct kv_db *db, unsigned ms)
 	os_mutex_unlock(&db->mu);
 }
 
-/* Sleep for @ms whatever changes, unless closing. */
-static void back_off(struct kv_db *db, unsigned ms)
+/* Sleep for @ms whatever changes, unless closing. @wanted [mu]: or as soon as this is 0; or NULL */
+static void back_off(struct kv_db *db, unsigned ms, const int *wanted)
 {
 	uint64_t now = os_monotonic_ns(db->env);
 	uint64_t until = now + (uint64_t)ms * 1000000;
 
 	os_mutex_lock(&db->mu);
-	for (; !db->closing && now < until; now = os_monotonic_ns(db->env))
+	for (; !db->closing && now < until && !(wanted && !*wanted); now = os_monotonic_ns(db->env))
 		os_cond_timedwait(&db->changed, &db->mu, (until - now) / 1000000 + 1);
 	os_mutex_unlock(&db->mu);
 }
@@ -122,7 +122,7 @@ static void run_flusher(void *arg)
 
 	while (!closing(db)) {
 		if (wal_poisoned(db->wal)) {
-			back_off(db, IDLE_MS);
+			back_off(db, IDLE_MS, NULL);
 			continue;
 		}
 		if (!next_frozen(db, &f)) {
@@ -134,7 +134,7 @@ static void run_flusher(void *arg)
 		if (err) {
 			logmsg(db->log, KV_LOG_WARN, "flush: failed, will try again: %s",
 			       kv_strerror(err));
-			back_off(db, RETRY_MS);
+			back_off(db, RETRY_MS, &db->background_error);
 		}
 	}
 }
@@ -157,9 +157,11 @@ static void run_compactor(void *arg)
 		if (err && err != -KV_E_INTERRUPTED) {
 			logmsg(db->log, err == -KV_E_NOSPACE ? KV_LOG_INFO : KV_LOG_WARN,
 			       "compaction: failed, will try again: %s", kv_strerror(err));
-			back_off(db, err == -KV_E_CORRUPT || err == -KV_E_CHECKSUM
-					     ? DAMAGE_IDLE_S * 1000
-					     : RETRY_MS);
+			back_off(db,
+				 err == -KV_E_CORRUPT || err == -KV_E_CHECKSUM
+					 ? DAMAGE_IDLE_S * 1000
+					 : RETRY_MS,
+				 NULL);
 		} else if (!did) {
 			if (!atomic_load(&db->compactions_running))
 				pace_drain_idle(&db->background->pace);
@@ -226,7 +228,7 @@ static void run_timer(void *arg)
 	uint64_t end;
 
 	while (!closing(db)) {
-		back_off(db, t.tick_ms);
+		back_off(db, t.tick_ms, NULL);
 		now = os_monotonic_ns(db->env);
 		if (wal_poisoned(db->wal))
 			continue;
@@ -331,6 +333,11 @@ unsigned background_pace_us(struct kv_db *db)
 	s.written = wal_end_lsn(db->wal);
 	s.room = room_for_writers(db, active);
 	return pace_us(&b->pace, &s);
+}
+
+void background_retry(struct kv_db *db)
+{
+	set_error(db, 0);
 }
 
 int background_wait_flushed(struct kv_db *db)

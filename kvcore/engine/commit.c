@@ -454,6 +454,7 @@ int commit_rotate(struct kv_db *db)
 	int err = 0;
 
 	take_lead(db->commits);
+	background_retry(db);
 	if (wal_poisoned(db->wal))
 		err = -KV_E_POISONED;
 	else if (!memtable_empty(commit_active(db)))
@@ -469,6 +470,7 @@ int commit_pause(struct kv_db *db, kv_seq *last_seq)
 	int err = 0;
 
 	take_lead(db->commits);
+	background_retry(db);
 	if (wal_poisoned(db->wal))
 		err = -KV_E_POISONED;
 	if (!err)

@@ -38,11 +38,16 @@ int compaction_pick(struct versions *vs, const struct compaction_policy *policy,
 
 /*
  * For a full compaction: the next step towards all data up to @seq being in tables of the last
- * level with ids above @after_id.
+ * level whose contents were chosen after the table id @after_id was given out. An id of its own
+ * would not say so: a compaction that was running then names its tables later.
  * Return: as above; -KV_E_BUSY: other compactions have what is left.
  */
 int compaction_pick_full(struct versions *vs, const struct compaction_policy *policy, kv_seq seq,
 			 uint64_t after_id, struct compaction_job *out) KV_MUST_CHECK;
+
+/* Does a full compaction still have to rewrite the table? */
+bool compaction_full_owes(const struct table_meta *m, unsigned level, kv_seq seq,
+			  uint64_t after_id);
 
 /* ---- shared by the choices ---- */
 

@@ -11,9 +11,14 @@
 
 #define REWRITE_TABLES 2U /* of one step in the last level, in full ones */
 
+bool compaction_full_owes(const struct table_meta *m, unsigned level, kv_seq seq, uint64_t after_id)
+{
+	return m->seq_min <= seq && (level < COMPACTION_LAST || m->gc_id <= after_id);
+}
+
 /* Return: 0, -KV_E_NOTFOUND (nothing here), -KV_E_BUSY (what there is, is claimed). */
 static int choose_full_level(struct versions *vs, const struct version *v, unsigned level,
-			     kv_seq seq, struct compaction_choice *c)
+			     kv_seq seq, uint64_t after_id, struct compaction_choice *c)
 {
 	const struct version_level *l = &v->level[level];
 	int err = -KV_E_NOTFOUND;
@@ -22,7 +27,7 @@ static int choose_full_level(struct versions *vs, const struct version *v, unsig
 	for (size_t i = 0; i < l->count; i++) {
 		enum version_claim claim;
 
-		if (compaction_meta(l, i)->seq_min > seq)
+		if (!compaction_full_owes(compaction_meta(l, i), level, seq, after_id))
 			continue;
 		claim = compaction_claim_of_step(vs, v, level, i, &dragged);
 		*c = (struct compaction_choice){level, level + 1, i, 1, NULL};
@@ -35,8 +40,8 @@ static int choose_full_level(struct versions *vs, const struct version *v, unsig
 }
 
 /* Neighbours in the last level that have not been rewritten yet. */
-static int choose_full_last(struct versions *vs, const struct version *v, uint64_t after_id,
-			    uint64_t max_bytes, struct compaction_choice *c)
+static int choose_full_last(struct versions *vs, const struct version *v, kv_seq seq,
+			    uint64_t after_id, uint64_t max_bytes, struct compaction_choice *c)
 {
 	const struct version_level *l = &v->level[COMPACTION_LAST];
 	int err = -KV_E_NOTFOUND;
@@ -45,9 +50,10 @@ static int choose_full_last(struct versions *vs, const struct version *v, uint64
 	*c = (struct compaction_choice){COMPACTION_LAST, COMPACTION_LAST, 0, 0, NULL};
 	for (size_t i = 0; i < l->count && bytes < max_bytes; i++) {
 		const struct table_meta *m = compaction_meta(l, i);
+		bool owed = compaction_full_owes(m, COMPACTION_LAST, seq, after_id);
 		enum version_claim claim = versions_claim_of(vs, m->id);
 
-		if (m->id <= after_id && claim == VERSION_UNCLAIMED) {
+		if (owed && claim == VERSION_UNCLAIMED) {
 			c->first = c->count ? c->first : i;
 			c->count++;
 			bytes += m->stored_bytes;
@@ -55,7 +61,7 @@ static int choose_full_last(struct versions *vs, const struct version *v, uint64
 		}
 		if (c->count)
 			break;
-		if (m->id <= after_id && claim == VERSION_CLAIMED)
+		if (owed && claim == VERSION_CLAIMED)
 			err = -KV_E_BUSY;
 	}
 	return c->count ? 0 : err;
@@ -70,16 +76,17 @@ static int choose_full(struct versions *vs, const struct version *v,
 	int err = -KV_E_NOTFOUND;
 
 	for (size_t i = from; i < v->level[0].count; i++)
-		old = old || compaction_meta(&v->level[0], i)->seq_min <= seq;
+		old = old ||
+		      compaction_full_owes(compaction_meta(&v->level[0], i), 0, seq, after_id);
 	if (old) {
 		compaction_choose_level0(v, policy, from, c);
 		return compaction_level0_free(vs, v, from) ? 0 : -KV_E_BUSY;
 	}
 	for (unsigned n = 1; n < COMPACTION_LAST && err == -KV_E_NOTFOUND; n++)
-		err = choose_full_level(vs, v, n, seq, c);
+		err = choose_full_level(vs, v, n, seq, after_id, c);
 	if (err != -KV_E_NOTFOUND)
 		return err;
-	return choose_full_last(vs, v, after_id, REWRITE_TABLES * policy->table_bytes, c);
+	return choose_full_last(vs, v, seq, after_id, REWRITE_TABLES * policy->table_bytes, c);
 }
 
 int compaction_pick_full(struct versions *vs, const struct compaction_policy *policy, kv_seq seq,

@@ -30,6 +30,7 @@ struct rewrite {
 	const struct compaction_watch *watch;
 	struct range_set *ranges; /* of all inputs; constant while parts run */
 	struct gc gc;
+	uint64_t gc_id;	   /* of table_meta */
 	_Atomic bool stop; /* relaxed: only a hint to stop soon */
 };
 
@@ -172,6 +173,7 @@ static void run_part(void *arg)
 		.values = db->values,
 		.version = job->version,
 		.gc = &p->r->gc,
+		.gc_id = p->r->gc_id,
 		.ranges = p->r->ranges,
 		.level = job->out_level,
 		.below = job->out_level + 1,
@@ -341,6 +343,7 @@ static int prepare(struct rewrite *r)
 	if (!err)
 		err = add_ranges(job->lower, job->lower_count, r->ranges);
 	r->job->damaged = is_damage(err);
+	r->gc_id = versions_next_table_id(r->db->versions);
 	return err ? err : gc_init(&r->gc, r->db->snapshots);
 }
 

@@ -107,9 +107,9 @@ static int open_storage(struct kv_db *db, const struct superblock *sb)
 	return err;
 }
 
-static int reclaim_for_spill(void *ctx)
+static bool reclaim_for_spill(void *ctx, unsigned *tries)
 {
-	return reclaim_space(ctx, true);
+	return reclaim_space(ctx, true, tries);
 }
 
 static int open_versions(struct kv_db *db, const struct manifest_loaded *ml)

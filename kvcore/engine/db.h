@@ -68,12 +68,13 @@ struct writeset;
 struct commit_queue; /* commit.c */
 struct named;	     /* reclaim.c */
 /*
- * The volume seems full: flush and compact for at most a few seconds. Called without locks of
- * the engine but key locks. @history: if that finds nothing, history is given up; not from a commit
- * with KV_COMMIT_RESERVE, which may be that of history itself.
- * Return: 0 (try again), -KV_E_NOSPACE (nothing is to be expected).
+ * The volume seems full: flush and compact for at most a few seconds, or wait for a thread that
+ * does. Called without locks of the engine but key locks. @history: if that finds nothing, history
+ * is given up; not from a commit with KV_COMMIT_RESERVE, which may be that of history itself, and
+ * so does not wait either. @tries: 0 before the first one for the same operation
+ * Return: try the operation again? False: nothing is to be expected.
  */
-int reclaim_space(struct kv_db *db, bool history) KV_MUST_CHECK;
+bool reclaim_space(struct kv_db *db, bool history, unsigned *tries) KV_MUST_CHECK;
 
 /* named.c */
 struct background; /* background.c */
@@ -125,8 +126,9 @@ struct kv_db {
 	uint64_t ingest_lead;		/* [const] of a large commit's number; the same */
 	_Atomic uint64_t last_flush_ns; /* monotonic; compaction does idle work a while after it */
 	_Atomic uint64_t fresh_value_bytes; /* written since the active memtable was begun */
-	_Atomic uint64_t reclaimed_ns;	    /* when it ended */
-	_Atomic kv_seq reclaimed_seq;	    /* visible when reclaim_space() was last tried */
+	bool reclaiming;		    /* [mu] a thread is in reclaim_space() */
+	uint64_t reclaimed_ns;		    /* [mu] when that last found nothing, */
+	kv_seq reclaimed_seq;		    /* [mu] and what was visible; 0: it found something */
 	_Atomic unsigned handles;	    /* open transactions, batches and snapshot handles */
 	struct trace trace;
 	struct trace_volume io[KV_TRACE_AREA_COUNT]; /* [const] the volume, timed, by who uses it */
@@ -240,6 +242,9 @@ unsigned background_pace_us(struct kv_db *db);
 unsigned background_debt(struct kv_db *db);
 /* Compaction made level 0 smaller by so many bytes. */
 void background_drained(struct kv_db *db, uint64_t bytes);
+/* A flush is asked for: try at once what failed, it may have been for want of room that has come
+ * since. */
+void background_retry(struct kv_db *db);
 /* Wait until no memtable is frozen. Return: 0 or why flushing fails. */
 int background_wait_flushed(struct kv_db *db) KV_MUST_CHECK;
 

@@ -74,6 +74,7 @@ static int write_tables(struct kv_db *db, const struct frozen *f, uint64_t *writ
 
 	options.version = version;
 	options.gc = &gc;
+	options.gc_id = versions_next_table_id(db->versions);
 	err = range_set_new(&ranges);
 	if (!err)
 		err = memtable_ranges(f->memtable, unbounded, unbounded, ranges);

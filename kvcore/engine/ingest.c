@@ -98,6 +98,7 @@ static int write_tables(struct ingest *in, unsigned flags)
 
 	in->version = versions_current(db->versions);
 	options.version = in->version;
+	options.gc_id = versions_next_table_id(db->versions);
 	err = gc_init(&in->gc, db->snapshots);
 	if (!err)
 		err = copy_ranges(in);

@@ -261,6 +261,7 @@ static int cut(struct output *o, struct kv_slice next)
 	err = table_builder_finish(b, clipped, o->options.level, &o->tables[o->table_count]);
 	if (err)
 		goto out;
+	o->tables[o->table_count].gc_id = o->options.gc_id;
 	o->table_count++;
 	o->grandparent_bytes = 0;
 	err = buf_assign(&o->start, next);

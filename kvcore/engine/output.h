@@ -24,6 +24,7 @@ struct output_options { /* all borrowed until output_free() */
 	struct values *values;
 	const struct version *version; /* on which the merge is based */
 	const struct gc *gc;
+	uint64_t gc_id; /* of table_meta: versions_next_table_id() from before gc_init() */
 	const struct range_set *ranges; /* all range deletes of the sources; may be NULL */
 	unsigned level;			/* of the tables */
 	unsigned below;			/* first level that holds older data than the sources */

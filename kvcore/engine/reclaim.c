@@ -2,8 +2,10 @@
 /*
  * What to do before a writer is told that the volume is full: dead versions and
  * dead large values may hold much of it, because they die only in flush and
- * compaction. So the writer flushes, compacts for a bounded time, and tries once
- * more. History, which is kept as long as there is room, goes if nothing else does.
+ * compaction. So the writer flushes, compacts for a bounded time, and tries
+ * again, a few times if each search finds something: that may have been a compaction's
+ * own room, or taken by others. History, which is kept as long as there is room, goes if
+ * nothing else does.
  *
  * On a volume that is full of live data this finds nothing, and must not be done
  * for every failing write: it is worth another try only after some commits,
@@ -14,10 +16,12 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/logmsg.h"
 
-#define RECLAIM_NS	 3000000000ULL /* longest compaction */
-#define RECLAIM_PAUSE_NS 2000000000ULL
-#define RECLAIM_PAID	 (1024U * 1024) /* bytes freed that make it worth while */
-#define RECLAIM_COMMITS	 16U		/* since the last try */
+#define RECLAIM_NS	  3000000000ULL /* longest compaction */
+#define RECLAIM_SETTLE_NS 500000000ULL	/* longest wait for old versions */
+#define RECLAIM_PAUSE_NS  2000000000ULL
+#define RECLAIM_PAID	  (1024U * 1024) /* bytes freed that make it worth while */
+#define RECLAIM_TRIES	  4U		 /* for one operation */
+#define RECLAIM_COMMITS	  16U		 /* since the last try */
 
 struct deadline {
 	struct kv_db *db;
@@ -33,56 +37,116 @@ static int past_deadline(void *ctx, uint64_t done, uint64_t total)
 	return os_monotonic_ns(d->db->env) > d->at_ns;
 }
 
-/* One thread at a time, and not again too soon. */
-static bool claim(struct kv_db *db)
+/* Not again too soon after a search that did not pay. */
+static bool worth_while_locked(const struct kv_db *db)
 {
-	kv_seq now = snapshots_visible(db->snapshots);
-	kv_seq last = atomic_load(&db->reclaimed_seq);
-	uint64_t ended = atomic_load(&db->reclaimed_ns);
+	return !db->reclaimed_seq ||
+	       (snapshots_visible(db->snapshots) - db->reclaimed_seq >= RECLAIM_COMMITS &&
+		os_monotonic_ns(db->env) - db->reclaimed_ns >= RECLAIM_PAUSE_NS);
+}
 
-	if (last && now - last < RECLAIM_COMMITS)
-		return false;
-	if (ended && os_monotonic_ns(db->env) - ended < RECLAIM_PAUSE_NS)
-		return false;
-	return atomic_compare_exchange_strong(&db->reclaimed_seq, &last, max_u64(now, 1));
+enum claim { CLAIM_SEARCH, CLAIM_FOUND, CLAIM_NOTHING };
+
+/* One thread at a time; the others wait for it, since what it finds may do for them. */
+static enum claim claim(struct kv_db *db, bool wait)
+{
+	enum claim c = CLAIM_SEARCH;
+	bool others;
+
+	os_mutex_lock(&db->mu);
+	others = db->reclaiming;
+	while (db->reclaiming && wait)
+		os_cond_wait(&db->changed, &db->mu);
+	if (others)
+		c = wait && !db->reclaimed_seq ? CLAIM_FOUND : CLAIM_NOTHING;
+	else if (!worth_while_locked(db))
+		c = CLAIM_NOTHING;
+	else
+		db->reclaiming = true;
+	os_mutex_unlock(&db->mu);
+	return c;
+}
+
+static void claim_end(struct kv_db *db, bool paid)
+{
+	os_mutex_lock(&db->mu);
+	db->reclaiming = false;
+	db->reclaimed_seq = paid ? 0 : max_u64(snapshots_visible(db->snapshots), 1);
+	db->reclaimed_ns = os_monotonic_ns(db->env);
+	os_cond_broadcast(&db->changed);
+	os_mutex_unlock(&db->mu);
+}
+
+static bool has_paid(struct kv_db *db, const struct space_stat *before)
+{
+	struct space_stat now;
+
+	space_get_stat(db->space, &now);
+	return now.free > before->free && now.free - before->free >= RECLAIM_PAID;
+}
+
+/*
+ * What is dead is free when the last one that looks at an old version lets go of it: the
+ * background threads do at once, an iterator may not for hours.
+ */
+static bool wait_until_paid(struct kv_db *db, const struct space_stat *before)
+{
+	uint64_t until = os_monotonic_ns(db->env) + RECLAIM_SETTLE_NS;
+	bool paid = has_paid(db, before);
+
+	os_mutex_lock(&db->mu);
+	while (!paid && !db->closing && versions_old(db->versions) &&
+	       os_monotonic_ns(db->env) < until) {
+		os_cond_timedwait(&db->changed, &db->mu, 1);
+		paid = has_paid(db, before);
+	}
+	os_mutex_unlock(&db->mu);
+	return paid || has_paid(db, before); /* it may have come before the last old version went */
+}
+
+static int flush_all(struct kv_db *db)
+{
+	int err = commit_rotate(db);
+
+	return err ? err : background_wait_flushed(db);
 }
 
 /* Make what is dead free. @paid: whether that was much */
-static int search(struct kv_db *db, const struct kv_progress *progress, bool *paid)
-{
-	struct space_stat before;
-	struct space_stat after;
-	int err;
-
-	space_get_stat(db->space, &before);
-	err = commit_rotate(db);
-	if (!err)
-		err = background_wait_flushed(db);
-	if (!err)
-		err = compaction_full(db, progress);
-	if (!err || err == -KV_E_INTERRUPTED || err == -KV_E_NOSPACE)
-		err = values_reap(db->values);
-	space_get_stat(db->space, &after);
-	*paid = after.free > before.free && after.free - before.free >= RECLAIM_PAID;
-	return err;
-}
-
-int reclaim_space(struct kv_db *db, bool history)
+static int search(struct kv_db *db, bool *paid)
 {
 	struct deadline d = {db, os_monotonic_ns(db->env) + RECLAIM_NS};
 	const struct kv_progress progress = {past_deadline, &d};
+	struct space_stat before;
+	int flush_err, err;
+
+	space_get_stat(db->space, &before);
+	flush_err = err = flush_all(db);
+	if (!err || err == -KV_E_NOSPACE) /* a compaction may have what the flush wants */
+		err = compaction_full(db, &progress);
+	if (!err || err == -KV_E_INTERRUPTED || err == -KV_E_NOSPACE)
+		err = values_reap(db->values);
+	if (!err && flush_err)
+		err = flush_all(db);
+	*paid = wait_until_paid(db, &before);
+	return err;
+}
+
+bool reclaim_space(struct kv_db *db, bool history, unsigned *tries)
+{
+	enum claim c = CLAIM_NOTHING;
 	bool paid;
 	int err;
 
-	if (!claim(db))
-		return -KV_E_NOSPACE;
+	if ((*tries)++ < RECLAIM_TRIES)
+		c = claim(db, history);
+	if (c != CLAIM_SEARCH)
+		return c == CLAIM_FOUND;
 	logmsg(db->log, KV_LOG_INFO, "space: full, looking for dead versions");
-	err = search(db, &progress, &paid);
+	err = search(db, &paid);
 	if (!paid && history && history_give_up(db)) {
 		logmsg(db->log, KV_LOG_WARN, "history: given up, the volume is full");
-		err = search(db, &progress, &paid);
+		err = search(db, &paid);
 	}
-	/* A search that paid may be done again as soon as it is needed. */
-	atomic_store(&db->reclaimed_ns, paid ? 0 : os_monotonic_ns(db->env));
-	return err ? -KV_E_NOSPACE : 0;
+	claim_end(db, paid);
+	return paid || !err; /* even a little may be enough */
 }

@@ -20,8 +20,8 @@ struct spill_env { /* all borrowed */
 	const struct table_env *tables;
 	struct versions *versions;
 	struct values *values;
-	/* The volume is full: make room. Return: 0 (try again), -KV_E_NOSPACE. May be NULL. */
-	int (*reclaim)(void *ctx);
+	/* The volume is full: as reclaim_space(). May be NULL. */
+	bool (*reclaim)(void *ctx, unsigned *tries);
 	void *reclaim_ctx;
 };
 

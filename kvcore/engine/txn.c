@@ -63,6 +63,7 @@ int txn_write_ref(struct kv_db *db, struct writeset *w, struct kv_slice ikey,
 int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, struct kv_slice value)
 {
 	struct value_ref ref;
+	unsigned tries = 0;
 	int err;
 
 	if (value.len > KV_VALUE_MAX)
@@ -70,7 +71,7 @@ int txn_write_put(struct kv_db *db, struct writeset *w, struct kv_slice ikey, st
 	if (value.len < db->options.large_value_bytes)
 		return writeset_put(w, ikey, ENTRY_PUT, value);
 	err = values_put(db->values, value, SPACE_VALUE, &ref);
-	if (err == -KV_E_NOSPACE && !reclaim_space(db, true))
+	while (err == -KV_E_NOSPACE && reclaim_space(db, true, &tries))
 		err = values_put(db->values, value, SPACE_VALUE, &ref);
 	if (err)
 		return err;
@@ -116,6 +117,7 @@ static int write_commit(struct kv_db *db, const struct commit_what *what, unsign
 {
 	kv_seq number = 0;
 	uint64_t end = 0;
+	unsigned tries = 0;
 	int err = 0;
 
 	if (!what->op && writeset_empty(what->writes)) {
@@ -123,8 +125,8 @@ static int write_commit(struct kv_db *db, const struct commit_what *what, unsign
 			err = kv_sync(db);
 	} else {
 		err = submit(db, what, flags, &number, &end);
-		if (err == -KV_E_NOSPACE && !(flags & KV_COMMIT_OPTIONAL) &&
-		    !reclaim_space(db, !(flags & KV_COMMIT_RESERVE)))
+		while (err == -KV_E_NOSPACE && !(flags & KV_COMMIT_OPTIONAL) &&
+		       reclaim_space(db, !(flags & KV_COMMIT_RESERVE), &tries))
 			err = submit(db, what, flags, &number, &end);
 		if (locks)
 			lock_release_all(locks);

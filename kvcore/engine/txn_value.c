@@ -106,9 +106,10 @@ int kv_txn_get_part(struct kv_txn *txn, unsigned keyspace, struct kv_slice key,
 static int begin_large(struct kv_value *v)
 {
 	struct kv_db *db = v->txn->db;
+	unsigned tries = 0;
 	int err = values_writer_new(db->values, v->len, SPACE_VALUE, &v->writer);
 
-	if (err == -KV_E_NOSPACE && !reclaim_space(db, true))
+	while (err == -KV_E_NOSPACE && reclaim_space(db, true, &tries))
 		err = values_writer_new(db->values, v->len, SPACE_VALUE, &v->writer);
 	return err;
 }

@@ -64,6 +64,7 @@ void version_free(struct version_full *v, enum version_end how)
 	free(v->pub.segments);
 	free(v->tables);
 	free(v->counted);
+	atomic_fetch_sub(&v->pub.set->alive, 1); /* after the space came back */
 	free(v);
 }
 
@@ -375,12 +376,12 @@ out:
 
 uint64_t versions_new_table_id(struct versions *vs)
 {
-	return atomic_fetch_add_explicit(&vs->next_table_id, 1, memory_order_relaxed);
+	return atomic_fetch_add(&vs->next_table_id, 1);
 }
 
 uint64_t versions_next_table_id(struct versions *vs)
 {
-	return atomic_load_explicit(&vs->next_table_id, memory_order_relaxed);
+	return atomic_load(&vs->next_table_id); /* ordered: gc_id of table_meta counts on it */
 }
 
 uint64_t versions_new_segment_id(struct versions *vs)
@@ -398,4 +399,11 @@ void versions_get_superblock(struct versions *vs, struct superblock *out)
 uint64_t versions_manifest_writes(struct versions *vs)
 {
 	return atomic_load_explicit(&vs->manifest_writes, memory_order_relaxed);
+}
+
+unsigned versions_old(struct versions *vs)
+{
+	unsigned alive = atomic_load(&vs->alive);
+
+	return alive ? alive - 1 : 0;
 }

@@ -156,5 +156,7 @@ enum version_claim versions_claim_of(struct versions *vs, uint64_t id);
 /* A copy of the current superblock fields, for info. */
 void versions_get_superblock(struct versions *vs, struct superblock *out);
 uint64_t versions_manifest_writes(struct versions *vs);
+/* Versions that are not current but still hold their space: a reader's, or about to be dropped. */
+unsigned versions_old(struct versions *vs);
 
 #endif

@@ -196,6 +196,7 @@ static struct version_full *version_alloc(struct versions *vs, size_t tables_max
 		return NULL;
 	atomic_init(&v->pub.refs, 1);
 	v->pub.set = vs;
+	atomic_fetch_add(&vs->alive, 1);
 	v->tables = calloc(tables_max + 1, sizeof(struct table *));
 	v->counted = calloc(tables_max + 1, sizeof(*v->counted));
 	if (v->tables && v->counted)

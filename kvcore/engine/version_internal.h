@@ -48,6 +48,7 @@ struct versions {
 	_Atomic uint64_t next_table_id;
 	_Atomic uint64_t next_segment_id;
 	_Atomic uint64_t manifest_writes;
+	_Atomic unsigned alive; /* versions that are not freed, with what only they hold */
 };
 
 enum version_end {

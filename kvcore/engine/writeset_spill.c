@@ -101,11 +101,13 @@ static int write_stretch(const struct writeset *w, size_t savepoint, struct spil
 		.to = savepoint < w->savepoint_count ? w->savepoints[savepoint].gen : w->gen + 1,
 	};
 	int err = gather_stretch(w, &s);
+	unsigned tries = 0;
 
 	*out = NULL;
 	if (!err && s.count)
 		err = write_items(w, &s, out);
-	if (err == -KV_E_NOSPACE && w->spill->reclaim && !w->spill->reclaim(w->spill->reclaim_ctx))
+	while (err == -KV_E_NOSPACE && w->spill->reclaim &&
+	       w->spill->reclaim(w->spill->reclaim_ctx, &tries))
 		err = write_items(w, &s, out);
 	free(s.items);
 	return err;

@@ -46,6 +46,9 @@ struct table_meta {
 	bool largest_exclusive; /* the latter */
 	uint32_t extent_count;
 	struct extent *extents; /* heap */
+	/* Not stored. What it keeps was chosen when no table had this id or a greater one yet; 0:
+	 * before the volume was opened, or nothing was chosen. */
+	uint64_t gc_id;
 };
 
 void table_meta_fini(struct table_meta *m);

@@ -172,6 +172,43 @@ START_TEST(test_the_progress_of_a_full_compaction_rises_to_all_of_it)
 }
 END_TEST
 
+static int begin_another(void *ctx)
+{
+	uint64_t *after_id = ctx;
+
+	if (!*after_id)
+		*after_id = versions_new_table_id(f.db.versions);
+	return 0;
+}
+
+/* What the job keeps was chosen before the full compaction began, though it names tables later. */
+START_TEST(test_a_full_compaction_rewrites_what_a_running_one_writes)
+{
+	uint64_t after_id = 0, written = 0, last_id = 0;
+	const struct compaction_watch watch = {begin_another, &after_id};
+	struct compaction_job job;
+	struct version *v;
+
+	make_job(&job);
+	ck_assert_int_eq(compaction_rewrite(&f.db, &job, &watch, 1, &written), 0);
+	compaction_job_fini(&job);
+	ck_assert_uint_ne(after_id, 0);
+	v = versions_current(f.db.versions);
+	for (size_t i = 0; i < v->level[COMPACTION_LAST].count; i++) {
+		const struct table_meta *m = table_get_meta(v->level[COMPACTION_LAST].tables[i]);
+
+		ck_assert(compaction_full_owes(m, COMPACTION_LAST, TABLES, after_id));
+		ck_assert(!compaction_full_owes(m, COMPACTION_LAST, TABLES, m->gc_id - 1));
+		last_id = max_u64(last_id, m->id);
+	}
+	version_unref(v);
+	ck_assert_uint_gt(last_id, after_id);
+	f.db.table_bytes = 4096;
+	ck_assert_int_eq(compaction_full(&f.db, NULL), 0);
+	check_newest();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -179,6 +216,7 @@ int main(void)
 		test_cuts_rise_and_divide_evenly,
 		test_what_stops_one_part_stops_all_and_changes_nothing,
 		test_the_progress_of_a_full_compaction_rises_to_all_of_it,
+		test_a_full_compaction_rewrites_what_a_running_one_writes,
 	};
 
 	return test_suite_run_with("compaction_rewrite", tests, KV_ARRAY_COUNT(tests), 60, setup,

@@ -258,6 +258,23 @@ START_TEST(test_put_goes_on_when_tables_can_be_written_again)
 }
 END_TEST
 
+/* The reason of the last failure is kept, but not taken for that of what was not tried yet. */
+START_TEST(test_a_flush_that_is_asked_for_tries_at_once_what_failed)
+{
+	unsigned done = 0;
+
+	ck_assert_int_eq(kv_close(db), 0);
+	ck_assert_int_eq(open_with("volume", (struct kv_options){.memtable_bytes = 64U << 10}), 0);
+	sim_env_fail(sim, SIM_OP_WRITE_DIRECT, 1, true, -EIO);
+	ck_assert_int_eq(put_until_error(&done), -EIO);
+	ck_assert_int_eq(kv_flush(db), -EIO);
+	sim_env_heal(sim);
+	ck_assert_int_eq(kv_flush(db), 0);
+	ck_assert_int_eq(put_until_error(&done), 0);
+	ck_assert_int_eq(kv_close(db), 0);
+}
+END_TEST
+
 START_TEST(test_batch)
 {
 	const struct kv_slice huge = kv_slice_of("never read", (size_t)KV_VALUE_MAX + 1);
@@ -376,6 +393,7 @@ int main(void)
 		test_put_on_a_full_volume,
 		test_put_while_tables_cannot_be_written,
 		test_put_goes_on_when_tables_can_be_written_again,
+		test_a_flush_that_is_asked_for_tries_at_once_what_failed,
 		test_batch,
 		test_iterators,
 		test_snapshots,

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "fusefs/model/open.h"
+#include "fusefs/model/place.h"
 #include "fusefs/model/retry.h"
 #include "kvcore/base/buf.h"
 
@@ -251,6 +252,7 @@ int kvfs_check(const char *path, const struct kvfs_check_options *options,
 	kv.flags = c->options->repair ? 0 : KV_OPEN_RDONLY;
 	kv.log = c->options->log;
 	kv.env = c->options->env;
+	place_set_prefixes(&kv);
 	err = kv_open(path, &kv, &db);
 	if (!err) {
 		err = check_volume(c, db);

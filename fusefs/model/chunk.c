@@ -73,6 +73,8 @@ int chunk_iter_open(struct kv_txn *txn, uint64_t id, uint64_t from, uint64_t to,
 	chunk_key(id, to, 0, &upper);
 	range = (struct kv_range){.lower = model_key_slice(&lower),
 				  .upper = model_key_slice(&upper)};
+	/* Without the stamp the engine sees that the range of one chunk has its key as a prefix. */
+	range.upper.len = MODEL_CHUNK_KEY_LEN;
 	return kv_iter_open(txn, MODEL_DATA, &range, out);
 }
 

@@ -125,7 +125,8 @@ struct model_xattr {
 static_assert(sizeof(struct model_xattr) == 3, "on-disk size");
 
 /* Key of a part of a chunk: all big-endian. Stamp 0 is the base, others are patches in order. */
-#define MODEL_DATA_KEY_LEN 20U /* be64 content id, be64 chunk, be32 stamp */
+#define MODEL_CHUNK_KEY_LEN 16U /* what the keys of a chunk begin with */
+#define MODEL_DATA_KEY_LEN  20U /* be64 content id, be64 chunk, be32 stamp */
 
 /* A patch; its bytes follow. */
 struct model_patch {

@@ -243,6 +243,7 @@ int kvfs_open(const char *path, const struct kvfs_options *options, struct kvfs 
 		return -ENOMEM;
 	if (o.flags & KVFS_RDONLY)
 		o.kv.flags |= KV_OPEN_RDONLY;
+	place_set_prefixes(&o.kv);
 	fs->opened_readonly = o.kv.flags & KV_OPEN_RDONLY;
 	fs->sync = o.flags & KVFS_SYNC;
 	fs->lazytime = o.flags & KVFS_LAZYTIME;

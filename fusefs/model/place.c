@@ -191,3 +191,16 @@ void place_node(const struct kvfs_node *node, struct model_key *out)
 		break;
 	}
 }
+
+void place_set_prefixes(struct kv_options *options)
+{
+	static const struct kv_prefix_rule rules[] = {
+		{MODEL_NAMES, KV_PREFIX_SEPARATOR, 0}, /* each directory of the path */
+		{MODEL_DATA, KV_PREFIX_LENGTH, 8},     /* contents */
+		{MODEL_DATA, KV_PREFIX_LENGTH, MODEL_CHUNK_KEY_LEN}, /* chunk */
+		{MODEL_XATTRS, KV_PREFIX_LENGTH, 8},		     /* file */
+	};
+
+	options->prefixes = rules;
+	options->prefix_count = KV_ARRAY_COUNT(rules);
+}

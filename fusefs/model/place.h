@@ -27,6 +27,9 @@ void place_prefix(const struct inode *r, struct kv_slice prefix, struct kv_slice
 		  struct model_key *out);
 /* First key after all that begin with @prefix; len 0: the end of the keyspace. */
 void place_end(struct kv_slice prefix, struct model_key *out);
+/* What the engine's filters should know besides keys: directories, files, chunks. */
+void place_set_prefixes(struct kv_options *options);
+
 /*
  * Take a key of MODEL_NAMES apart into the prefix of its directory and the name.
  * Return: 0, -KV_E_CORRUPT.

@@ -99,6 +99,7 @@ static int open_storage(struct kv_db *db, const struct superblock *sb)
 		.compress = (enum compress_algo)sb->compress_algo,
 		.page_size = sb->page_size,
 		.bloom_bits_per_key = BLOOM_BITS,
+		.prefixes = &db->prefixes,
 		.log = db->log,
 		.stats = &db->stats,
 		.damage = report_damage,
@@ -354,6 +355,9 @@ int kv_open(const char *path, const struct kv_options *options, struct kv_db **o
 	if (!db)
 		return -ENOMEM;
 	err = fill_options(options, &db->options);
+	if (!err)
+		err = prefix_rules_init(&db->prefixes, db->options.prefixes,
+					db->options.prefix_count);
 	if (!err)
 		err = init_locks(db);
 	if (err) {

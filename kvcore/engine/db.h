@@ -28,6 +28,7 @@
 #include "kvcore/kvcore.h"
 #include "kvcore/os/os_env.h"
 #include "kvcore/os/os_thread.h"
+#include "kvcore/table/prefix_rules.h"
 #include "kvcore/wal/wal.h"
 
 #define VIEW_FROZEN_MAX 8U
@@ -94,6 +95,7 @@ struct kv_db {
 	struct cache *cache;
 	struct space *space;
 	struct table_env tables;
+	struct prefix_rules prefixes; /* [const] */
 	struct versions *versions;
 	struct values *values;
 	struct wal *wal; /* NULL if readonly */

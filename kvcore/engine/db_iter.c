@@ -20,6 +20,7 @@
 #include "kvcore/base/buf.h"
 #include "kvcore/engine/level_iter.h"
 #include "kvcore/engine/merge_iter.h"
+#include "kvcore/engine/prefix_probe.h"
 #include "kvcore/engine/skip_iter.h"
 #include "kvcore/engine/txn.h"
 
@@ -138,6 +139,7 @@ static int gather_ranges(struct kv_iter *it)
 struct sources {
 	struct iter **list;
 	size_t count;
+	struct prefix_probe probe;
 };
 
 /* Add a source that skips what newer range deletes hide, if there are any. */
@@ -170,6 +172,8 @@ static int add_level(struct kv_iter *it, struct sources *s, const struct version
 	kv_seq seq_max = 0;
 	int err;
 
+	if (!l->count || !prefix_probe_level(&s->probe, l))
+		return 0;
 	for (size_t i = 0; i < l->count; i++)
 		seq_max = max_u64(seq_max, table_get_meta(l->tables[i])->seq_max);
 	err = level_iter_new(l->tables, l->count, TABLE_ITER_READAHEAD, &source);
@@ -193,14 +197,14 @@ static int add_sources(struct kv_iter *it, struct sources *s)
 	for (unsigned i = 0; !err && i < v->frozen_count; i++)
 		err = add_memtable(it, s, v->frozen[i]);
 	for (size_t i = 0; !err && i < l0->count; i++) {
+		if (!prefix_probe_table(&s->probe, l0->tables[i]))
+			continue;
 		err = table_iter_new(l0->tables[i], TABLE_ITER_READAHEAD, &source);
 		if (!err)
 			err = add_skipping(it, s, source, table_get_meta(l0->tables[i])->seq_max);
 	}
-	for (unsigned n = 1; !err && n < KV_LEVELS; n++) {
-		if (v->version->level[n].count)
-			err = add_level(it, s, &v->version->level[n]);
-	}
+	for (unsigned n = 1; !err && n < KV_LEVELS; n++)
+		err = add_level(it, s, &v->version->level[n]);
 	return err;
 }
 
@@ -208,13 +212,14 @@ static int open_sources(struct kv_iter *it)
 {
 	size_t max = 2 + VIEW_FROZEN_MAX + it->view->version->level[0].count + KV_LEVELS;
 	struct iter *few[SOURCES_FEW];
-	struct sources s = {few, 0};
+	struct sources s = {.list = few};
 	int err;
 
 	if (max > SOURCES_FEW)
 		s.list = malloc(max * sizeof(*s.list));
 	if (!s.list)
 		return -ENOMEM;
+	prefix_probe_init(&s.probe, &it->txn->db->prefixes, it->lower, it->upper);
 	err = add_sources(it, &s);
 	if (err) {
 		for (size_t i = 0; i < s.count; i++)

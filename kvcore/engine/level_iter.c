@@ -77,15 +77,14 @@ static bool ends_before(const struct table_meta *meta, struct kv_slice ikey)
 	return c < 0 || (c == 0 && meta->largest_exclusive);
 }
 
-/* Index of the first table that reaches to @ikey or beyond. */
-static size_t find_reaching(const struct level_iter *li, struct kv_slice ikey)
+size_t level_find(struct table *const *tables, size_t count, struct kv_slice ikey)
 {
-	size_t lo = 0, hi = li->count;
+	size_t lo = 0, hi = count;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
-		if (ends_before(table_get_meta(li->tables[mid]), ikey))
+		if (ends_before(table_get_meta(tables[mid]), ikey))
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -127,7 +126,7 @@ static int op_last(struct iter *it)
 static int op_seek(struct iter *it, struct kv_slice ikey)
 {
 	struct level_iter *li = level_of(it);
-	size_t index = find_reaching(li, ikey);
+	size_t index = level_find(li->tables, li->count, ikey);
 	int err;
 
 	if (index == li->count)

@@ -9,6 +9,9 @@
 
 #include "kvcore/table/table.h"
 
+/* Index of the first of a level's tables that reaches to @ikey or beyond; @count: none does. */
+size_t level_find(struct table *const *tables, size_t count, struct kv_slice ikey);
+
 /* @tables: borrowed, valid as long as the iterator. @flags: enum table_iter_flags. */
 int level_iter_new(struct table *const *tables, size_t count, unsigned flags, struct iter **out)
 	KV_MUST_CHECK;

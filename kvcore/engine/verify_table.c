@@ -86,7 +86,7 @@ static int check_filter(struct table_check *c, const struct entry *e)
 
 	if (c->filter_bad)
 		return 0;
-	err = table_filter_admits(c->table, hash_bytes(e->key, 0), &admits);
+	err = table_filter_admits(c->table, e->key, &admits);
 	if (err && !verify_is_damage(err))
 		return err;
 	if (!err && admits)
@@ -95,7 +95,7 @@ static int check_filter(struct table_check *c, const struct entry *e)
 	return verify_report(c->v, KV_PROBLEM_TABLE_FILTER, c->index, e->key, e->key,
 			     "table %" PRIu64 ": %s", c->m->id,
 			     err ? "the filter cannot be read"
-				 : "the filter denies a key that is there");
+				 : "the filter denies a key that is there, or a prefix of one");
 }
 
 static int lost_note(struct verify *v, size_t table, uint64_t ordinal)

@@ -10,6 +10,7 @@
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
+#include "kvcore/base/hash.h"
 
 #define PROBE_MULTIPLIER 0x9e3779b9U /* 2^32 divided by the golden ratio */
 #define BLOCK_BITS	 (FILTER_BLOCK * 8U)
@@ -32,8 +33,8 @@ uint64_t filter_size(uint64_t count, unsigned bits_per_key)
 	return FILTER_BLOCK * (1 + (count * bits_per_key + BLOCK_BITS - 1) / BLOCK_BITS);
 }
 
-int filter_build(const uint64_t *hashes, size_t count, unsigned bits_per_key, size_t raw_max,
-		 struct kv_buf *out)
+int filter_build(const uint64_t *hashes, size_t count, unsigned bits_per_key,
+		 const struct prefix_rules *rules, size_t raw_max, struct kv_buf *out)
 {
 	uint64_t len =
 		min_u64(filter_size(count, bits_per_key), align_down_u64(raw_max, FILTER_BLOCK));
@@ -47,6 +48,8 @@ int filter_build(const uint64_t *hashes, size_t count, unsigned bits_per_key, si
 	if (err)
 		return err;
 	h.blocks = le32_of(blocks);
+	if (rules)
+		memcpy(h.prefixes, rules->disk, sizeof(h.prefixes));
 	memcpy(out->data, &h, sizeof(h));
 	for (size_t i = 0; i < count; i++) {
 		uint8_t *block = out->data + block_off(hashes[i], blocks);
@@ -66,6 +69,7 @@ int filter_validate(const uint8_t *data, size_t len)
 {
 	static const struct filter_header_disk zero;
 	struct filter_header_disk h;
+	struct prefix_rules rules;
 
 	if (len < 2 * FILTER_BLOCK)
 		return -KV_E_CORRUPT;
@@ -73,7 +77,7 @@ int filter_validate(const uint8_t *data, size_t len)
 	if (h.type != PAGE_FILTER || h.probes < 1 || h.probes > FILTER_PROBES_MAX)
 		return -KV_E_CORRUPT;
 	if (memcmp(h.zero0, zero.zero0, sizeof(h.zero0)) != 0 ||
-	    memcmp(h.zero1, zero.zero1, sizeof(h.zero1)) != 0)
+	    prefix_rules_decode(h.prefixes, &rules))
 		return -KV_E_CORRUPT;
 	if (len % FILTER_BLOCK != 0 || le32_get(h.blocks) != len / FILTER_BLOCK - 1)
 		return -KV_E_CORRUPT;
@@ -96,4 +100,24 @@ bool filter_admits(const uint8_t *data, uint64_t hash)
 		probe *= PROBE_MULTIPLIER;
 	}
 	return true;
+}
+
+bool filter_admits_key(const uint8_t *data, struct kv_slice ikey)
+{
+	bool admits = filter_admits(data, hash_bytes(ikey, 0));
+	struct prefix_state state = {0};
+	struct prefix_rules rules;
+	struct kv_slice prefix;
+
+	if (prefix_rules_decode(data + offsetof(struct filter_header_disk, prefixes), &rules))
+		return false; /* not a validated page */
+	while (admits && prefix_rules_next(&rules, ikey, 0, &state, &prefix))
+		admits = filter_admits(data, hash_bytes(prefix, 0));
+	return admits;
+}
+
+bool filter_has_rules(const uint8_t *data, const struct prefix_rules *rules)
+{
+	return memcmp(data + offsetof(struct filter_header_disk, prefixes), rules->disk,
+		      sizeof(rules->disk)) == 0;
 }

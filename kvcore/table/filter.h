@@ -13,6 +13,7 @@
 #include <stdbool.h>
 
 #include "kvcore/format/format.h"
+#include "kvcore/table/prefix_rules.h"
 
 #define FILTER_BLOCK 64U /* bytes */
 
@@ -21,22 +22,27 @@ struct filter_header_disk {
 	uint8_t probes; /* bits a key sets, 1 to FILTER_PROBES_MAX */
 	uint8_t zero0[2];
 	struct le32 blocks; /* at least 1; they follow this header */
-	uint8_t zero1[56];
+	uint8_t prefixes[PREFIX_RULES_DISK];
 };
 static_assert(sizeof(struct filter_header_disk) == FILTER_BLOCK, "blocks stay aligned");
 #define FILTER_PROBES_MAX 16U
 
 /*
- * A page of at most @raw_max bytes for the hashes of @count > 0 keys (hash_bytes with
- * seed 0). Replaces @out. Return: 0, -ENOMEM.
+ * A page of at most @raw_max bytes for the hashes of @count > 0 keys and prefixes (hash_bytes with
+ * seed 0). @rules: of the prefixes; NULL: none. Replaces @out. Return: 0, -ENOMEM.
  */
-int filter_build(const uint64_t *hashes, size_t count, unsigned bits_per_key, size_t raw_max,
-		 struct kv_buf *out) KV_MUST_CHECK;
+int filter_build(const uint64_t *hashes, size_t count, unsigned bits_per_key,
+		 const struct prefix_rules *rules, size_t raw_max, struct kv_buf *out)
+	KV_MUST_CHECK;
 /* Bytes that filter_build() would need. */
 uint64_t filter_size(uint64_t count, unsigned bits_per_key);
 /* Return: 0, -KV_E_CORRUPT. */
 int filter_validate(const uint8_t *data, size_t len) KV_MUST_CHECK;
-/* May the key be there? Of a validated page. */
+/* May the key or prefix be there? Of a validated page. */
 bool filter_admits(const uint8_t *data, uint64_t hash);
+/* For verify: the key, and all its prefixes by the filter's own rules? Of a validated page. */
+bool filter_admits_key(const uint8_t *data, struct kv_slice ikey);
+/* Does it know prefixes by these rules? Of a validated page. */
+bool filter_has_rules(const uint8_t *data, const struct prefix_rules *rules);
 
 #endif

@@ -84,19 +84,21 @@ bool table_covers(const struct table *t, struct kv_slice ikey)
 
 /* ---- filter ---------------------------------------------------------------- */
 
-int table_filter_admits(struct table *t, uint64_t hash, bool *out)
+/* Leaves @page empty if there is no filter. Return: 0 or why it cannot be read. */
+static int use_filter(struct table *t, struct table_span *span, struct table_page *page)
+{
+	if (t->meta.filter.stored_len == 0)
+		return 0;
+	return table_use_page(t, &t->meta.filter, TABLE_HEIGHT_FILTER, false, span, page);
+}
+
+int table_filter_admits(struct table *t, struct kv_slice ikey, bool *out)
 {
 	struct table_page page = {0};
 	struct table_span span = {0};
-	int err;
+	int err = use_filter(t, &span, &page);
 
-	if (t->meta.filter.stored_len == 0) {
-		*out = true;
-		return 0;
-	}
-	err = table_use_page(t, &t->meta.filter, TABLE_HEIGHT_FILTER, false, &span, &page);
-	if (!err)
-		*out = filter_admits(page.data, hash);
+	*out = !page.data || filter_admits_key(page.data, ikey);
 	table_drop_page(t, &page);
 	table_span_fini(&span);
 	return err;
@@ -108,25 +110,46 @@ static void count(struct table *t, enum os_stat i)
 		os_stats_add(t->source.env->stats, i, 1);
 }
 
-/* A lost filter costs reads, not answers: it is reported once and then done without. */
-static bool may_contain(struct table *t, uint64_t hash)
+static bool admits(const struct table *t, const uint8_t *data, bool prefix, uint64_t hash)
 {
-	struct cache_page *held = atomic_load_explicit(&t->filter, memory_order_acquire);
-	bool admits = true;
-	int err;
+	return (prefix && !filter_has_rules(data, t->source.env->prefixes)) ||
+	       filter_admits(data, hash);
+}
 
-	if (held) {
-		count(t, OS_STAT_filter_checks);
-		return filter_admits(held->data, hash);
-	}
-	if (!t->meta.filter.stored_len ||
-	    atomic_load_explicit(&t->filter_lost, memory_order_relaxed))
-		return true;
-	count(t, OS_STAT_filter_checks);
-	err = table_filter_admits(t, hash, &admits);
+/* A lost filter costs reads, not answers: it is reported once and then done without. */
+static bool admits_loaded(struct table *t, bool prefix, uint64_t hash)
+{
+	struct table_page page = {0};
+	struct table_span span = {0};
+	int err = use_filter(t, &span, &page);
+	bool yes = !page.data || admits(t, page.data, prefix, hash);
+
+	table_drop_page(t, &page);
+	table_span_fini(&span);
 	if (err == -KV_E_CORRUPT || err == -KV_E_CHECKSUM || err == -EIO)
 		atomic_store_explicit(&t->filter_lost, true, memory_order_relaxed);
-	return admits;
+	return yes;
+}
+
+/* @prefix: @hash is of a prefix and not of a key */
+static bool may_contain(struct table *t, bool prefix, uint64_t hash)
+{
+	struct cache_page *held = atomic_load_explicit(&t->filter, memory_order_acquire);
+	bool yes;
+
+	if (!held && (!t->meta.filter.stored_len ||
+		      atomic_load_explicit(&t->filter_lost, memory_order_relaxed)))
+		return true;
+	count(t, OS_STAT_filter_checks);
+	yes = held ? admits(t, held->data, prefix, hash) : admits_loaded(t, prefix, hash);
+	if (!yes)
+		count(t, OS_STAT_filter_useful);
+	return yes;
+}
+
+bool table_admits_prefix(struct table *t, uint64_t hash)
+{
+	return may_contain(t, true, hash);
 }
 
 /* ---- get ------------------------------------------------------------------- */
@@ -238,10 +261,8 @@ int table_get(struct table *t, struct kv_slice ikey, uint64_t hash, kv_seq max_s
 
 	if (t->meta.height == 0)
 		return -KV_E_NOTFOUND;
-	if (!may_contain(t, hash)) {
-		count(t, OS_STAT_filter_useful);
+	if (!may_contain(t, false, hash))
 		return -KV_E_NOTFOUND;
-	}
 	err = look_once(&l, value);
 	if (err == -KV_E_NOTFOUND && l.at_end)
 		err = look_further(&l, value);

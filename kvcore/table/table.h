@@ -27,8 +27,9 @@ struct table_env {
 	struct cache *cache;
 	struct checksum *checksum;
 	enum compress_algo compress;
-	uint32_t page_size;	     /* target of a page before compression */
-	unsigned bloom_bits_per_key; /* 0: no filters */
+	uint32_t page_size;		     /* target of a page before compression */
+	unsigned bloom_bits_per_key;	     /* 0: no filters */
+	const struct prefix_rules *prefixes; /* that filters know, too; NULL: none */
 	const struct kv_log_sink *log;
 	struct os_stats *stats; /* counts filters' work; may be NULL */
 	/* Called for each damaged page met in reading; may be NULL. Any thread. */
@@ -109,8 +110,15 @@ enum table_iter_flags {
 };
 int table_iter_new(struct table *t, unsigned flags, struct iter **out) KV_MUST_CHECK;
 
-/* Does the filter admit the hash? True if there is no filter. For verify. */
-int table_filter_admits(struct table *t, uint64_t hash, bool *out) KV_MUST_CHECK;
+/*
+ * May there be a key that begins with the prefix whose hash (hash_bytes, seed 0) this is? The
+ * prefix is one by the rules of the table_env.
+ */
+bool table_admits_prefix(struct table *t, uint64_t hash);
+
+/* For verify: does the filter admit the key and all prefixes of it that it should know? True if
+ * there is no filter. */
+int table_filter_admits(struct table *t, struct kv_slice ikey, bool *out) KV_MUST_CHECK;
 
 /* ---- verifying (kvcore_check) ------------------------------------------- */
 

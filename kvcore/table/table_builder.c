@@ -55,7 +55,7 @@ struct table_builder {
 	struct table_index index;
 	struct kv_buf last_key; /* of the last leaf written */
 	kv_seq last_seq;
-	uint64_t *hashes; /* of distinct keys */
+	uint64_t *hashes; /* of distinct keys and prefixes */
 	size_t hash_count;
 	size_t hash_cap;
 	struct table_meta meta; /* what is counted as entries come */
@@ -254,6 +254,24 @@ static int add_hash(struct table_builder *b, struct kv_slice key)
 	return 0;
 }
 
+/* The key, and those of its prefixes that the key before does not have. */
+static int add_hashes(struct table_builder *b, struct kv_slice key)
+{
+	const struct prefix_rules *rules = b->writer.env->prefixes;
+	struct prefix_state state = {0};
+	struct kv_slice prefix;
+	size_t known = 0;
+	int err = add_hash(b, key);
+
+	if (!rules || !rules->count)
+		return err;
+	if (b->meta.entry_count > 0)
+		known = slice_common_prefix(last_key(b), key);
+	while (!err && prefix_rules_next(rules, key, known, &state, &prefix))
+		err = add_hash(b, prefix);
+	return err;
+}
+
 /* @old: a newer version of the key is in the table */
 static int count_entry(struct table_meta *m, const struct entry *e, bool old)
 {
@@ -292,7 +310,7 @@ static int add_entry(struct table_builder *b, const struct entry *e)
 	if (order > 0 || (order == 0 && b->last_seq <= e->seq))
 		return -KV_E_CORRUPT; /* what is merged came from a forged or faulty table */
 	if (order < 0 && b->writer.env->bloom_bits_per_key > 0) {
-		err = add_hash(b, e->key);
+		err = add_hashes(b, e->key);
 		if (err)
 			return err;
 	}
@@ -352,7 +370,7 @@ static int put_filter(struct table_builder *b)
 	if (b->hash_count == 0)
 		return 0;
 	err = filter_build(b->hashes, b->hash_count, b->writer.env->bloom_bits_per_key,
-			   FILTER_RAW_MAX, &b->raw);
+			   b->writer.env->prefixes, FILTER_RAW_MAX, &b->raw);
 	if (err)
 		return err;
 	/* Its bits are random: compressing them would only cost time. */

@@ -298,7 +298,7 @@ static size_t seed_filter(uint8_t *out)
 	struct kv_buf page = {0};
 	size_t len;
 
-	FUZZ_CHECK(filter_build(hashes, 3, 10, 4096, &page) == 0);
+	FUZZ_CHECK(filter_build(hashes, 3, 10, NULL, 4096, &page) == 0);
 	len = page.len;
 	memcpy(out, page.data, len);
 	kv_buf_free(&page);

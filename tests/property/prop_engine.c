@@ -221,8 +221,13 @@ static void check_iter(struct world *w, struct kv_txn *txn, const struct state *
 	struct kv_iter *it;
 	int at = -1;
 
-	if (hi < (int)KEYS)
+	if (!rnd(w, 3)) { /* what begins with the same three digits */
+		lo -= lo % 30;
+		hi = lo + 30 < (int)KEYS ? lo + 30 : (int)KEYS;
+		range = (struct kv_range){.prefix = {range.lower.data, 3}};
+	} else if (hi < (int)KEYS) {
 		range.upper = key_of((uint32_t)hi, hi_buf);
+	}
 	OK(w, kv_iter_open(txn, ks + 1, &range, &w->iter));
 	it = w->iter;
 	for (unsigned n = 0; n < steps; n++) {
@@ -474,6 +479,14 @@ static void print_log(void *ctx, enum kv_log_level level, const char *line)
 
 static const struct kv_log_sink log_sink = {print_log, NULL, KV_LOG_DEBUG};
 
+/* Changed from one opening to the next: tables keep those with which they were written. */
+static const struct kv_prefix_rule prefix_rules[] = {
+	{1, KV_PREFIX_LENGTH, 3},
+	{2, KV_PREFIX_SEPARATOR, '/'},
+	{1, KV_PREFIX_SEPARATOR, 'o'},
+	{2, KV_PREFIX_LENGTH, 4},
+};
+
 static void random_options(struct world *w)
 {
 	w->options = (struct kv_options){
@@ -484,6 +497,8 @@ static void random_options(struct world *w)
 		.commit_interval_ms = rnd(w, 2) ? 20 : 1000,
 		.large_value_bytes = rnd(w, 2) ? 0 : 1000,
 		.compaction_threads = (unsigned)rnd(w, 4),
+		.prefixes = prefix_rules,
+		.prefix_count = rnd(w, KV_ARRAY_COUNT(prefix_rules) + 1),
 	};
 }
 

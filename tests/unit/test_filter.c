@@ -25,7 +25,7 @@ static double false_positives(size_t count, unsigned bits_per_key, size_t raw_ma
 
 	for (size_t i = 0; i < count; i++)
 		hashes[i] = key_hash(i);
-	ck_assert_int_eq(filter_build(hashes, count, bits_per_key, raw_max, &page), 0);
+	ck_assert_int_eq(filter_build(hashes, count, bits_per_key, NULL, raw_max, &page), 0);
 	ck_assert_uint_le(page.len, raw_max);
 	ck_assert_int_eq(filter_validate(page.data, page.len), 0);
 	for (size_t i = 0; i < count; i++)
@@ -63,7 +63,7 @@ START_TEST(test_damaged_filters_are_refused_or_harmless)
 
 	for (size_t i = 0; i < KV_ARRAY_COUNT(hashes); i++)
 		hashes[i] = key_hash(i);
-	ck_assert_int_eq(filter_build(hashes, KV_ARRAY_COUNT(hashes), 10, 4096, &page), 0);
+	ck_assert_int_eq(filter_build(hashes, KV_ARRAY_COUNT(hashes), 10, NULL, 4096, &page), 0);
 	for (size_t len = 0; len < page.len; len++)
 		ck_assert_int_eq(filter_validate(page.data, len), -KV_E_CORRUPT);
 	for (size_t bit = 0; bit < 8 * FILTER_BLOCK; bit++) {

@@ -22,9 +22,9 @@ struct kv_db;
 
 /*
  * Counters since open; all monotonic. commits_large: the log could not hold them. filter_checks:
- * Bloom filters asked for a key; useful: they said no; false positives: they said yes and the
- * table did not have it. disk_*: accesses to the volume. damage_found: pages and large values that
- * a read found damaged. scrub_*: what kv_scrub() has read, and found.
+ * Bloom filters asked for a key, or by a scan for a prefix; useful: they said no; false positives:
+ * they said yes and the table did not have the key. disk_*: accesses to the volume. damage_found:
+ * pages and large values that a read found damaged. scrub_*: what kv_scrub() has read, and found.
  */
 /* clang-format off */
 #define KV_COUNTERS(X) \

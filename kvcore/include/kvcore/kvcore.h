@@ -61,6 +61,24 @@ enum kv_open_flags {
 /**
  * struct kv_options - how to open a volume; all zero is the default
  */
+/*
+ * Prefixes of keys that filters know besides whole keys: a scan within one of them passes over
+ * tables that hold nothing that begins with it, as a get passes over those without its key. A rule
+ * is about one keyspace. It may change from one opening to the next: tables keep those with which
+ * they were written, and are passed over only by the same set. Each costs 10 bits of filter per
+ * table and distinct prefix.
+ */
+enum kv_prefix_kind {
+	KV_PREFIX_LENGTH = 1,	 /* the first @arg bytes, 1 to 255 */
+	KV_PREFIX_SEPARATOR = 2, /* every one that ends with the byte @arg, as paths with '/' */
+};
+struct kv_prefix_rule {
+	uint16_t keyspace;
+	uint8_t kind;
+	uint8_t arg;
+};
+#define KV_PREFIX_RULES_MAX 14
+
 struct kv_options {
 	unsigned flags;		     /* KV_OPEN_* */
 	size_t cache_bytes;	     /* one budget for pages, filters, indexes and memtables;
@@ -73,6 +91,8 @@ struct kv_options {
 	unsigned compaction_threads; /* at most 16; a large step is divided among idle ones; 0: 1 */
 	size_t large_value_bytes;    /* values of at least this are stored outside the tree;
 				      * 0: 4096 */
+	const struct kv_prefix_rule *prefixes; /* copied; at most KV_PREFIX_RULES_MAX */
+	unsigned prefix_count;
 	const struct kv_log_sink *log;
 	const struct kv_trace *trace; /* called around I/O, commit, flush, compaction; copied; NULL:
 				       * none */

@@ -227,3 +227,26 @@ uint64_t compaction_choice_bytes(const struct version *v, const struct compactio
 		return bytes;
 	return bytes + compaction_overlap_bytes(&v->level[c->out_level], &s);
 }
+
+enum version_claim compaction_claim_of_choice(struct versions *vs, const struct version *v,
+					      const struct compaction_choice *c)
+{
+	const struct version_level *l = &v->level[c->level];
+	const struct version_level *below = &v->level[c->out_level];
+	struct compaction_span s = compaction_span_of(compaction_meta(l, c->first));
+	enum version_claim worst = VERSION_UNCLAIMED, claim;
+
+	for (size_t i = c->first; i < c->first + c->count; i++) {
+		claim = versions_claim_of(vs, compaction_meta(l, i)->id);
+		worst = claim > worst ? claim : worst;
+		span_extend(&s, compaction_meta(l, i));
+	}
+	if (c->level == c->out_level)
+		return worst;
+	for (size_t i = compaction_first_overlap(below, &s);
+	     i < below->count && compaction_overlaps(&s, compaction_meta(below, i)); i++) {
+		claim = versions_claim_of(vs, compaction_meta(below, i)->id);
+		worst = claim > worst ? claim : worst;
+	}
+	return worst;
+}

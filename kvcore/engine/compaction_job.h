@@ -72,5 +72,8 @@ size_t compaction_first_overlap(const struct version_level *l, const struct comp
 uint64_t compaction_overlap_bytes(const struct version_level *l, const struct compaction_span *s);
 /* Everything that a choice would read, bytes. */
 uint64_t compaction_choice_bytes(const struct version *v, const struct compaction_choice *c);
+/* The claim state of all of that: the worst. */
+enum version_claim compaction_claim_of_choice(struct versions *vs, const struct version *v,
+					      const struct compaction_choice *c);
 
 #endif

@@ -109,8 +109,8 @@ static unsigned score_debt(uint64_t score, unsigned level)
 
 /* ---- choosing ------------------------------------------------------------------------- */
 
-void compaction_choose_level0(const struct version *v, const struct compaction_policy *policy,
-			      size_t from, struct compaction_choice *c)
+static void choose_level0(const struct version *v, const struct compaction_policy *policy,
+			  size_t from, struct compaction_choice *c)
 {
 	const struct version_level *l = &v->level[0];
 	struct compaction_shape shape;
@@ -128,6 +128,21 @@ void compaction_choose_level0(const struct version *v, const struct compaction_p
 		oldest--;
 	c->first = oldest;
 	c->count = l->count - oldest;
+}
+
+enum version_claim compaction_choose_level0(struct versions *vs, const struct version *v,
+					    const struct compaction_policy *policy, size_t from,
+					    struct compaction_choice *c)
+{
+	enum version_claim worst, claim;
+
+	choose_level0(v, policy, from, c);
+	worst = compaction_claim_of_choice(vs, v, c);
+	for (size_t i = from; i < v->level[0].count; i++) {
+		claim = versions_claim_of(vs, compaction_meta(&v->level[0], i)->id);
+		worst = claim > worst ? claim : worst;
+	}
+	return worst;
 }
 
 /* The claim state of a table and of all it drags along: the worst of them. */
@@ -218,25 +233,14 @@ static bool level0_has_deletes(const struct version *v, size_t from)
 	return false;
 }
 
-bool compaction_level0_free(struct versions *vs, const struct version *v, size_t from)
-{
-	for (size_t i = from; i < v->level[0].count; i++) {
-		if (versions_claim_of(vs, compaction_meta(&v->level[0], i)->id) !=
-		    VERSION_UNCLAIMED)
-			return false;
-	}
-	return v->level[0].count > from;
-}
-
 static bool choose_by_deletes(struct versions *vs, const struct version *v,
 			      const struct compaction_policy *policy, struct compaction_choice *c)
 {
 	size_t from = compaction_level0_from(vs, v);
 
-	if (policy->idle && level0_has_deletes(v, from) && compaction_level0_free(vs, v, from)) {
-		compaction_choose_level0(v, policy, from, c);
+	if (policy->idle && level0_has_deletes(v, from) &&
+	    compaction_choose_level0(vs, v, policy, from, c) == VERSION_UNCLAIMED)
 		return true;
-	}
 	for (unsigned n = 1; n < KV_LEVELS; n++) {
 		if (choose_deletes(vs, v, policy, n, c))
 			return true;
@@ -266,8 +270,7 @@ static bool choose_by_size(struct versions *vs, const struct version *v,
 		if (top) {
 			if (choose_table(vs, v, top, c))
 				return true;
-		} else if (compaction_level0_free(vs, v, from)) {
-			compaction_choose_level0(v, policy, from, c);
+		} else if (compaction_choose_level0(vs, v, policy, from, c) == VERSION_UNCLAIMED) {
 			return true;
 		}
 	}
@@ -340,12 +343,9 @@ static bool choose_by_values(struct versions *vs, const struct version *v,
 			    versions_claim_of(vs, m->id) != VERSION_UNCLAIMED)
 				continue;
 			*c = (struct compaction_choice){n, n, i, 1, NULL};
-			if (n)
+			if (n ||
+			    compaction_choose_level0(vs, v, policy, from, c) == VERSION_UNCLAIMED)
 				return true;
-			if (compaction_level0_free(vs, v, from)) {
-				compaction_choose_level0(v, policy, from, c);
-				return true;
-			}
 		}
 	}
 	return false;

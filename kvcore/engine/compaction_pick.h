@@ -53,10 +53,13 @@ bool compaction_full_owes(const struct table_meta *m, unsigned level, kv_seq seq
 
 /* Level 0 from here on can be compacted: what is behind a damaged table is not below it. */
 size_t compaction_level0_from(struct versions *vs, const struct version *v);
-bool compaction_level0_free(struct versions *vs, const struct version *v, size_t from);
-/* All of level 0 from @from on, or, where room is short, only its oldest run. */
-void compaction_choose_level0(const struct version *v, const struct compaction_policy *policy,
-			      size_t from, struct compaction_choice *c);
+/*
+ * All of level 0 from @from on, where there is something, or, where room is short, only its oldest
+ * run. Return: the claim state of that level and of all that is dragged along, the worst of them.
+ */
+enum version_claim compaction_choose_level0(struct versions *vs, const struct version *v,
+					    const struct compaction_policy *policy, size_t from,
+					    struct compaction_choice *c);
 /* The claim state of a table and of all it drags along into the next level: the worst of them.
  * @dragged: stored bytes of the latter, complete unless damaged */
 enum version_claim compaction_claim_of_step(struct versions *vs, const struct version *v,

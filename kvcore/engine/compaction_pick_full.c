@@ -72,6 +72,7 @@ static int choose_full(struct versions *vs, const struct version *v,
 		       struct compaction_choice *c)
 {
 	size_t from = compaction_level0_from(vs, v);
+	enum version_claim claim;
 	bool old = false;
 	int err = -KV_E_NOTFOUND;
 
@@ -79,8 +80,9 @@ static int choose_full(struct versions *vs, const struct version *v,
 		old = old ||
 		      compaction_full_owes(compaction_meta(&v->level[0], i), 0, seq, after_id);
 	if (old) {
-		compaction_choose_level0(v, policy, from, c);
-		return compaction_level0_free(vs, v, from) ? 0 : -KV_E_BUSY;
+		claim = compaction_choose_level0(vs, v, policy, from, c);
+		if (claim != VERSION_DAMAGED) /* else it stays, and the rest is done */
+			return claim == VERSION_UNCLAIMED ? 0 : -KV_E_BUSY;
 	}
 	for (unsigned n = 1; n < COMPACTION_LAST && err == -KV_E_NOTFOUND; n++)
 		err = choose_full_level(vs, v, n, seq, after_id, c);

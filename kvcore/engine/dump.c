@@ -373,7 +373,7 @@ static int dump_what(struct dump *d, enum kv_dump_what what)
 	if (what == KV_DUMP_SUPERBLOCK)
 		return dump_superblocks(d);
 	if (!v->sb.generation)
-		return -KV_E_CHECKSUM;
+		return verify_no_superblock(v);
 	err = manifest_store_read(v->volume, v->checksum, &v->sb, &v->manifest);
 	if (err)
 		return err;

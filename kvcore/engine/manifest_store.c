@@ -6,7 +6,8 @@
  * be garbage, and the other one must then hold the state before. Normally both
  * are equal and the generation's parity decides; but if one of them rotted or is
  * stale, that one has to go first. So the copies are read back before each
- * write, which costs two small reads that the host has in its memory.
+ * write, which costs two small reads. They are read from the disk itself: what the host's cache
+ * shows of a copy whose sync failed, before this process perhaps, is not there.
  */
 #include "kvcore/engine/manifest_store.h"
 
@@ -28,7 +29,7 @@ int manifest_store_read_superblock(struct os_volume *volume, struct checksum *sh
 				   struct superblock *out)
 {
 	uint64_t off = (uint64_t)copy * SUPERBLOCK_STRIDE;
-	struct superblock_disk disk;
+	_Alignas(OS_IO_ALIGN) struct superblock_disk disk;
 	uint64_t size;
 	int err;
 
@@ -37,7 +38,7 @@ int manifest_store_read_superblock(struct os_volume *volume, struct checksum *sh
 		return err;
 	if (size < off + sizeof(disk))
 		return -KV_E_NOT_A_VOLUME;
-	err = os_volume_read(volume, off, &disk, sizeof(disk), 0);
+	err = os_volume_read(volume, off, &disk, sizeof(disk), OS_IO_DIRECT);
 	if (err)
 		return err;
 	return superblock_decode(&disk, sha256, out);

@@ -100,7 +100,7 @@ static int probe_once(const char *path, struct os_env *env, struct kv_db_info *o
 		goto out;
 	*generation = v.sb.generation;
 	if (!v.sb.generation) {
-		err = -KV_E_CHECKSUM;
+		err = verify_no_superblock(&v);
 		goto out;
 	}
 	err = manifest_store_read(v.volume, v.checksum, &v.sb, &v.manifest);

@@ -119,6 +119,8 @@ static int open_segment(struct values *v, enum space_class class, uint64_t want,
 	struct segment *seg = NULL;
 	int err;
 
+	if (versions_poisoned(v->options.versions))
+		return -KV_E_POISONED;
 	need = align_up_u64(need, FORMAT_BLOCK);
 	err = space_alloc(v->options.space, class, max_u64(want, need), need, &meta.extent);
 	if (err)

@@ -72,6 +72,14 @@ int verify_progress(struct verify *v, uint64_t bytes)
 	return p->report(p->ctx, v->done, v->total) ? -KV_E_INTERRUPTED : 0;
 }
 
+int verify_no_superblock(const struct verify *v)
+{
+	for (unsigned i = 0; i < SUPERBLOCK_COPIES; i++)
+		if (v->copy_err[i] == -EIO)
+			return -EIO;
+	return -KV_E_CHECKSUM;
+}
+
 static int report_keep(struct verify *v, const struct kv_problem *p, size_t table)
 {
 	struct verify_finding *f;

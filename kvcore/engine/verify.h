@@ -95,6 +95,9 @@ int verify_report(struct verify *v, enum kv_problem_id id, size_t table, struct 
 int verify_progress(struct verify *v, uint64_t bytes) KV_MUST_CHECK;
 /* Is it damage to be reported, rather than a reason to give up (memory, interruption)? */
 bool verify_is_damage(int err);
+/* Why there is no whole copy of the superblock: -EIO if one could not be read, else
+ * -KV_E_CHECKSUM. */
+int verify_no_superblock(const struct verify *v) KV_MUST_CHECK;
 /* A clause for people: why what was read is not accepted. */
 const char *verify_why(int err);
 /* Split an ikey of any length into keyspace and key. */

@@ -301,6 +301,16 @@ static struct version_full *publish(struct versions *vs, struct version_full *ne
 	return old;
 }
 
+bool versions_poisoned(struct versions *vs)
+{
+	bool yes;
+
+	os_mutex_lock(&vs->apply_mu);
+	yes = is_poisoned(vs);
+	os_mutex_unlock(&vs->apply_mu);
+	return yes;
+}
+
 int versions_apply(struct versions *vs, struct version_edit *edit)
 {
 	struct version_full *next = NULL;

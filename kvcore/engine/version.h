@@ -128,6 +128,8 @@ struct version_edit {
  */
 int versions_apply(struct versions *vs, struct version_edit *edit) KV_MUST_CHECK;
 
+/* Does every edit fail from now on? Who asks before taking space does not lose it to each try. */
+bool versions_poisoned(struct versions *vs);
 /*
  * What the caller allocated for an edit that failed may be given back, unless the failure was
  * -KV_E_POISONED: then the volume may hold the new state already, and the space stays taken

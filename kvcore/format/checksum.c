@@ -71,10 +71,27 @@ const char *checksum_algo_name(unsigned algo)
 	return info ? info->name : NULL;
 }
 
+/*
+ * Why OpenSSL gave no object: it lacks the algorithm, or memory. Without memory it may not even
+ * leave a reason. The queue is drained, or another user of OpenSSL in this thread would find our
+ * error.
+ */
+static int checksum_fetch_error(void)
+{
+	int err = ERR_peek_error() ? -KV_E_FEATURE : -ENOMEM;
+	unsigned long e;
+
+	while ((e = ERR_get_error()) != 0)
+		if (ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE)
+			err = -ENOMEM;
+	return err;
+}
+
 int checksum_new(enum checksum_algo algo, struct checksum **out)
 {
 	const struct checksum_info *info = checksum_info_find((unsigned)algo);
 	struct checksum *c;
+	int err;
 
 	if (!info)
 		return -KV_E_FEATURE;
@@ -84,10 +101,12 @@ int checksum_new(enum checksum_algo algo, struct checksum **out)
 	c->md = EVP_MD_fetch(NULL, info->evp_name, NULL);
 	for (size_t i = 0; i < CHECKSUM_SLOTS; i++)
 		atomic_init(&c->slots[i].ctx, NULL);
-	if (!c->md || EVP_MD_get_size(c->md) < (int)CHECKSUM_LEN) {
-		ERR_clear_error();
+	err = c->md ? 0 : checksum_fetch_error();
+	if (!err && EVP_MD_get_size(c->md) < (int)CHECKSUM_LEN)
+		err = -KV_E_FEATURE;
+	if (err) {
 		checksum_free(c);
-		return -KV_E_FEATURE;
+		return err;
 	}
 	*out = c;
 	return 0;
@@ -161,10 +180,10 @@ int checksum_compute(struct checksum *c, const struct kv_slice *parts, size_t pa
 	if (ok)
 		ok = EVP_DigestFinal_ex(ctx, digest, NULL);
 	if (!ok) {
-		/* Drained, or another user of OpenSSL in this thread would find our error. */
+		/* Not -EIO, which would be taken for damage on the disk. */
 		ERR_clear_error();
 		EVP_MD_CTX_free(ctx);
-		return -EIO;
+		return -ENOMEM;
 	}
 	checksum_put(c, ctx);
 	memcpy(sum, digest, CHECKSUM_LEN);
@@ -191,6 +210,7 @@ struct kv_digest {
 int kv_digest_new(struct kv_digest **out)
 {
 	struct kv_digest *d = calloc(1, sizeof(*d));
+	int err;
 
 	if (!d)
 		return -ENOMEM;
@@ -198,9 +218,9 @@ int kv_digest_new(struct kv_digest **out)
 	d->shake256 = EVP_MD_fetch(NULL, "SHAKE-256", NULL);
 	d->ctx = EVP_MD_CTX_new();
 	if (!d->sha256 || !d->shake256 || !d->ctx) {
-		ERR_clear_error();
+		err = checksum_fetch_error();
 		kv_digest_free(d);
-		return -KV_E_FEATURE;
+		return err;
 	}
 	*out = d;
 	return 0;
@@ -232,7 +252,7 @@ int kv_digest_sha256(struct kv_digest *d, const struct kv_slice *parts, size_t c
 	if (kv_digest_update(d, d->sha256, parts, count) && EVP_DigestFinal_ex(d->ctx, out, NULL))
 		return 0;
 	ERR_clear_error();
-	return -EIO;
+	return -ENOMEM;
 }
 
 int kv_digest_expand(struct kv_digest *d, const struct kv_slice *parts, size_t count, uint8_t *out,
@@ -241,5 +261,5 @@ int kv_digest_expand(struct kv_digest *d, const struct kv_slice *parts, size_t c
 	if (kv_digest_update(d, d->shake256, parts, count) && EVP_DigestFinalXOF(d->ctx, out, len))
 		return 0;
 	ERR_clear_error();
-	return -EIO;
+	return -ENOMEM;
 }

@@ -33,7 +33,7 @@ int checksum_algo_by_name(const char *name, enum checksum_algo *out) KV_MUST_CHE
 /* NULL for an unknown number. */
 const char *checksum_algo_name(unsigned algo);
 
-/* Digest of the parts in order. Return: 0, -ENOMEM, -EIO (OpenSSL failed). */
+/* Digest of the parts in order. Return: 0, -ENOMEM (OpenSSL has no other reason to fail). */
 int checksum_compute(struct checksum *c, const struct kv_slice *parts, size_t part_count,
 		     uint8_t sum[CHECKSUM_LEN]) KV_MUST_CHECK;
 /* Return: 0, -KV_E_CHECKSUM, or as checksum_compute(). */

@@ -14,6 +14,20 @@
 
 #include "tests/support/sim_internal.h"
 
+_Thread_local unsigned sim_env_inside;
+
+void sim_lock(struct sim_env *e)
+{
+	sim_env_inside++;
+	os_mutex_lock(&e->mu);
+}
+
+void sim_unlock(struct sim_env *e)
+{
+	os_mutex_unlock(&e->mu);
+	sim_env_inside--;
+}
+
 static struct sim_env *env_of(struct os_env *os)
 {
 	return KV_CONTAINER_OF(os, struct sim_env, os);
@@ -86,9 +100,9 @@ static int sim_volume_open(struct os_env *os, const char *path, unsigned flags, 
 	(void)wait_ms;
 	if (!h)
 		return -ENOMEM;
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	err = open_locked(e, path, flags, h, &made);
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	if (err) {
 		free(h);
 		return err;
@@ -106,7 +120,7 @@ static int sim_volume_remove(struct os_env *os, const char *path)
 	struct sim_disk *d;
 	int err = -ENOENT;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	while (*link && strcmp((*link)->name, path) != 0)
 		link = &(*link)->next;
 	d = *link;
@@ -117,7 +131,7 @@ static int sim_volume_remove(struct os_env *os, const char *path)
 			sim_disk_free(d);
 		err = 0;
 	}
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	return err;
 }
 
@@ -134,9 +148,9 @@ static uint64_t sim_monotonic_ns(struct os_env *os)
 	struct sim_env *e = env_of(os);
 	uint64_t ns;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	ns = e->clock_stopped ? e->clock_ns : host_ns(CLOCK_MONOTONIC);
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	return ns;
 }
 
@@ -145,10 +159,10 @@ static int64_t sim_realtime_ns(struct os_env *os)
 	struct sim_env *e = env_of(os);
 	int64_t ns;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	ns = e->clock_stopped ? (int64_t)e->clock_ns + e->realtime_delta
 			      : (int64_t)host_ns(CLOCK_REALTIME);
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	return ns;
 }
 
@@ -157,10 +171,10 @@ static int sim_random(struct os_env *os, void *buf, size_t len)
 	struct sim_env *e = env_of(os);
 	uint8_t *p = buf;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	for (size_t i = 0; i < len; i++)
 		p[i] = (uint8_t)sim_rng_next(&e->rng);
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	return 0;
 }
 
@@ -187,14 +201,14 @@ struct sim_env *sim_env_clone(struct sim_env *e, uint64_t seed)
 {
 	struct sim_env *copy = sim_env_new(seed);
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	for (struct sim_disk *d = e->disks; d; d = d->next)
 		sim_disk_copy(d, add_disk(copy, d->name));
 	copy->limit = e->limit;
 	copy->clock_stopped = e->clock_stopped;
 	copy->clock_ns = e->clock_ns;
 	copy->realtime_delta = e->realtime_delta;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	return copy;
 }
 
@@ -265,7 +279,7 @@ void sim_env_crash(struct sim_env *e, enum sim_crash mode)
 	static const unsigned chances[] = {20, 300, 500, 800, 950, 990};
 	struct dice dice = {.rng = &e->rng};
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	if (mode == SIM_CRASH_GARBAGE)
 		dice.garbage = 1 + (unsigned)(sim_rng_next(&e->rng) % 200);
 	if (mode == SIM_CRASH_MIX || mode == SIM_CRASH_GARBAGE)
@@ -273,17 +287,17 @@ void sim_env_crash(struct sim_env *e, enum sim_crash mode)
 	if (mode != SIM_CRASH_KILL)
 		lose_power(e, throw_dice, &dice);
 	end_life(e);
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 void sim_env_crash_by(struct sim_env *e,
 		      enum sim_fate (*choose)(void *ctx, const char *name, uint64_t sector),
 		      void *ctx)
 {
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	lose_power(e, choose, ctx);
 	end_life(e);
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 uint64_t sim_env_unsynced(struct sim_env *e, const char *name)
@@ -291,11 +305,11 @@ uint64_t sim_env_unsynced(struct sim_env *e, const char *name)
 	struct sim_disk *d;
 	uint64_t n = 0;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	d = find(e, name);
 	if (d)
 		n = sim_disk_unsynced(d);
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	return n;
 }
 
@@ -303,35 +317,35 @@ uint64_t sim_env_unsynced(struct sim_env *e, const char *name)
 
 void sim_env_fail(struct sim_env *e, enum sim_op op, uint64_t nth, bool for_good, int err)
 {
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	e->faults[op].at = nth ? e->calls[op] + nth : 0;
 	e->faults[op].for_good = for_good;
 	e->faults[op].err = err;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 void sim_env_cut(struct sim_env *e, uint64_t nth)
 {
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	e->cut_at = nth ? e->calls[SIM_OP_CHANGE] + nth : 0;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 void sim_env_heal(struct sim_env *e)
 {
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	memset(e->faults, 0, sizeof(e->faults));
 	e->cut_at = 0;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 uint64_t sim_env_calls(struct sim_env *e, enum sim_op op)
 {
 	uint64_t n;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	n = e->calls[op];
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	return n;
 }
 
@@ -339,24 +353,24 @@ uint64_t sim_env_bytes_written(struct sim_env *e)
 {
 	uint64_t n;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	n = e->bytes_written;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	return n;
 }
 
 void sim_env_limit(struct sim_env *e, uint64_t bytes)
 {
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	e->limit = bytes;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 void sim_env_sync_latency(struct sim_env *e, unsigned us)
 {
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	e->sync_us = us;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 /* ---- content ----------------------------------------------------------- */
@@ -365,13 +379,13 @@ void sim_env_add_device(struct sim_env *e, const char *name, uint64_t bytes)
 {
 	struct sim_disk *d;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	KV_ASSERT(!find(e, name));
 	d = add_disk(e, name);
 	sim_disk_resize(d, bytes);
 	sim_disk_sync(d);
 	d->device = true;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 uint64_t sim_env_size(struct sim_env *e, const char *name)
@@ -379,10 +393,10 @@ uint64_t sim_env_size(struct sim_env *e, const char *name)
 	struct sim_disk *d;
 	uint64_t size;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	d = find(e, name);
 	size = d ? d->size : 0;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	return size;
 }
 
@@ -390,22 +404,22 @@ void sim_env_peek(struct sim_env *e, const char *name, uint64_t off, void *buf, 
 {
 	struct sim_disk *d;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	d = find(e, name);
 	KV_ASSERT(d && off <= d->size && len <= d->size - off);
 	sim_disk_read(d, off, buf, len);
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 void sim_env_poke(struct sim_env *e, const char *name, uint64_t off, const void *buf, size_t len)
 {
 	struct sim_disk *d;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	d = find(e, name);
 	KV_ASSERT(d && off <= d->size && len <= d->size - off);
 	sim_disk_poke(d, off, buf, len);
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 void sim_env_flip(struct sim_env *e, const char *name, uint64_t off, unsigned bit)
@@ -421,16 +435,16 @@ void sim_env_flip(struct sim_env *e, const char *name, uint64_t off, unsigned bi
 
 void sim_env_stop_clock(struct sim_env *e)
 {
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	e->clock_stopped = true;
 	e->clock_ns = host_ns(CLOCK_MONOTONIC);
 	e->realtime_delta = (int64_t)host_ns(CLOCK_REALTIME) - (int64_t)e->clock_ns;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }
 
 void sim_env_advance(struct sim_env *e, uint64_t ns)
 {
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	e->clock_ns += ns;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 }

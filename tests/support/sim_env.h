@@ -34,6 +34,11 @@ struct sim_env *sim_env_new(uint64_t seed);
 struct sim_env *sim_env_clone(struct sim_env *e, uint64_t seed);
 /* Handles that are still open are freed with it. NULL is allowed. */
 void sim_env_free(struct sim_env *e);
+/*
+ * More than 0 while the calling thread is inside the simulated host: memory that it takes there
+ * is the host's, and who lets allocations fail (fault_points.h) leaves it alone.
+ */
+extern _Thread_local unsigned sim_env_inside;
 /* For kv_options.env and the like. */
 struct os_env *sim_env_os(struct sim_env *e);
 

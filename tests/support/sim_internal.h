@@ -42,6 +42,10 @@ struct sim_env {
 	int64_t realtime_delta; /* realtime minus monotonic, when stopped */
 };
 
+/* Between these two the thread is inside the host. */
+void sim_lock(struct sim_env *e);
+void sim_unlock(struct sim_env *e);
+
 /* What is to be done with an operation. */
 enum sim_verdict { DO_IT, FAIL_IT, LOSE_IT };
 

@@ -66,7 +66,7 @@ static int sim_read(struct os_volume *v, uint64_t off, void *buf, size_t len, un
 	if (flags & OS_IO_DIRECT)
 		KV_ASSERT(off % OS_IO_ALIGN == 0 && len % OS_IO_ALIGN == 0 &&
 			  (uintptr_t)buf % OS_IO_ALIGN == 0);
-	os_mutex_lock(&h->env->mu);
+	sim_lock(h->env);
 	verdict = judge(h, SIM_OP_READ, false, &err);
 	if (verdict == LOSE_IT)
 		memset(buf, 0, len);
@@ -78,7 +78,7 @@ static int sim_read(struct os_volume *v, uint64_t off, void *buf, size_t len, un
 		sim_disk_read_direct(h->disk, off, buf, len);
 	else if (verdict == DO_IT)
 		sim_disk_read(h->disk, off, buf, len);
-	os_mutex_unlock(&h->env->mu);
+	sim_unlock(h->env);
 	return err;
 }
 
@@ -115,7 +115,7 @@ static int sim_write(struct os_volume *v, uint64_t off, const void *buf, size_t 
 	if (flags & OS_IO_DIRECT)
 		KV_ASSERT(off % OS_IO_ALIGN == 0 && len % OS_IO_ALIGN == 0 &&
 			  (uintptr_t)buf % OS_IO_ALIGN == 0);
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	was_off = e->power_off;
 	verdict = judge(h, SIM_OP_WRITE, true, &err);
 	if (verdict == DO_IT && (flags & OS_IO_DIRECT))
@@ -133,7 +133,7 @@ static int sim_write(struct os_volume *v, uint64_t off, const void *buf, size_t 
 			e->bytes_written += len;
 		}
 	}
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	return err;
 }
 
@@ -146,7 +146,7 @@ static int sim_sync(struct os_volume *v)
 	bool was_off;
 	int err;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	was_off = e->power_off;
 	verdict = judge(h, SIM_OP_SYNC, true, &err);
 	if (verdict == FAIL_IT && !dead(h, was_off))
@@ -156,7 +156,7 @@ static int sim_sync(struct os_volume *v)
 	if (verdict != FAIL_IT)
 		err = 0;
 	us = e->sync_us;
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	if (us != 0) {
 		struct timespec ts = {.tv_sec = us / 1000000, .tv_nsec = (us % 1000000) * 1000L};
 
@@ -170,12 +170,12 @@ static int sim_size(struct os_volume *v, uint64_t *bytes)
 	struct sim_handle *h = handle_of(v);
 	int err = 0;
 
-	os_mutex_lock(&h->env->mu);
+	sim_lock(h->env);
 	if (dead(h, h->env->power_off))
 		err = -EIO;
 	else
 		*bytes = h->disk->size;
-	os_mutex_unlock(&h->env->mu);
+	sim_unlock(h->env);
 	return err;
 }
 
@@ -185,13 +185,13 @@ static int sim_grow(struct os_volume *v, uint64_t bytes)
 	enum sim_verdict verdict;
 	int err;
 
-	os_mutex_lock(&h->env->mu);
+	sim_lock(h->env);
 	verdict = judge(h, SIM_OP_GROW, true, &err);
 	if (verdict != FAIL_IT)
 		err = 0;
 	if (verdict == DO_IT)
 		err = extend(h->env, h->disk, bytes);
-	os_mutex_unlock(&h->env->mu);
+	sim_unlock(h->env);
 	return err;
 }
 
@@ -201,13 +201,13 @@ static int sim_shrink(struct os_volume *v, uint64_t bytes)
 	enum sim_verdict verdict;
 	int err;
 
-	os_mutex_lock(&h->env->mu);
+	sim_lock(h->env);
 	verdict = judge(h, SIM_OP_CHANGE, true, &err);
 	if (verdict != FAIL_IT)
 		err = 0;
 	if (verdict == DO_IT && !h->disk->device && bytes < h->disk->size)
 		sim_disk_resize(h->disk, bytes);
-	os_mutex_unlock(&h->env->mu);
+	sim_unlock(h->env);
 	return err;
 }
 
@@ -216,10 +216,10 @@ static void sim_discard(struct os_volume *v, uint64_t off, uint64_t len)
 	struct sim_handle *h = handle_of(v);
 	int err;
 
-	os_mutex_lock(&h->env->mu);
+	sim_lock(h->env);
 	if (judge(h, SIM_OP_CHANGE, true, &err) == DO_IT && off <= h->disk->size)
 		sim_disk_discard(h->disk, off, min_u64(len, h->disk->size - off), &h->env->rng);
-	os_mutex_unlock(&h->env->mu);
+	sim_unlock(h->env);
 }
 
 static bool sim_is_device(struct os_volume *v)
@@ -243,9 +243,9 @@ static int sim_close(struct os_volume *v)
 	struct sim_handle *h = handle_of(v);
 	struct sim_env *e = h->env;
 
-	os_mutex_lock(&e->mu);
+	sim_lock(e);
 	sim_volume_detach(e, h);
-	os_mutex_unlock(&e->mu);
+	sim_unlock(e);
 	free(h);
 	return 0;
 }

@@ -142,6 +142,39 @@ START_TEST(test_damage_is_never_data)
 }
 END_TEST
 
+/* Level 0 cannot go where something damaged is: that must not be waited for. */
+START_TEST(test_compaction_beside_damage_ends)
+{
+	put_many();
+	ck_assert_int_eq(kv_compact(db, NULL), 0);
+	ck_assert_int_eq(kv_close(db), 0);
+	ck_assert_int_eq(open_with("volume", (struct kv_options){0}), 0);
+	flip_all(3);
+	ck_assert_int_lt(kv_compact(db, NULL), 0);
+	flip_all(3); /* what the database takes for damaged from now on is the old table */
+	put_many();
+	ck_assert_int_eq(kv_flush(db), 0);
+	(void)!kv_compact(db, NULL);
+	ck_assert_int_eq(kv_get(db, 1, test_str("a000007"), NULL), 0);
+	ck_assert_int_eq(kv_close(db), 0);
+}
+END_TEST
+
+START_TEST(test_large_puts_into_a_poisoned_volume_take_no_room)
+{
+	static const uint8_t value[60000];
+	char key[16];
+
+	poison();
+	for (unsigned i = 0; i < 200; i++) {
+		snprintf(key, sizeof(key), "%u", i);
+		ck_assert_int_eq(kv_put(db, 1, test_str(key), kv_slice_of(value, sizeof(value)), 0),
+				 -KV_E_POISONED);
+	}
+	ck_assert_int_lt(kv_close(db), 0);
+}
+END_TEST
+
 START_TEST(test_put_and_delete)
 {
 	static const uint8_t long_key[KV_KEY_MAX + 1];
@@ -389,6 +422,8 @@ int main(void)
 		test_close_and_sync,
 		test_get,
 		test_damage_is_never_data,
+		test_compaction_beside_damage_ends,
+		test_large_puts_into_a_poisoned_volume_take_no_room,
 		test_put_and_delete,
 		test_put_on_a_full_volume,
 		test_put_while_tables_cannot_be_written,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Large values and a sync that failed: the host then takes its cached pages for clean, so they are
- * read back as long as it is up, and never reach the disk (Rebello et al., Can Applications
- * Recover from fsync Failures?, ATC 2020). What a new process recovers must be on the disk.
+ * Large values, superblocks, and a sync that failed: the host then takes its cached pages for
+ * clean, so they are read back as long as it is up, and never reach the disk (Rebello et al., Can
+ * Applications Recover from fsync Failures?, ATC 2020). What a new process recovers must be on the
+ * disk.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -96,11 +97,54 @@ START_TEST(test_a_value_that_a_failed_sync_lost_is_not_recovered_from_the_page_c
 }
 END_TEST
 
+/* Fail the @nth sync of an edit, go on without a crash, cut the power @cut changes later. */
+static void tear_superblocks(uint64_t seed, unsigned nth, unsigned cut)
+{
+	const struct kv_options o = {.cache_bytes = 8U << 20};
+	struct kv_create_options c = {.size_bytes = 32U << 20, .log_size_bytes = 1U << 20};
+	struct kv_options open = o;
+
+	sim = sim_env_new(seed);
+	open.env = c.env = sim_env_os(sim);
+	ck_assert_int_eq(kv_create("volume", &c), 0);
+	open_db();
+	ck_assert_int_eq(put(0, KV_COMMIT_SYNC), 0);
+	ck_assert_int_eq(kv_flush(db), 0);
+	ck_assert_int_eq(put(1, KV_COMMIT_SYNC), 0);
+	sim_env_fail(sim, SIM_OP_SYNC, nth, false, -EIO);
+	(void)!kv_flush(db);
+	sim_env_crash(sim, SIM_CRASH_KILL);
+	(void)!kv_close(db);
+	sim_env_cut(sim, cut);
+	if (!kv_open("volume", &open, &db)) {
+		(void)!kv_flush(db);
+		sim_env_crash(sim, SIM_CRASH_GARBAGE);
+		(void)!kv_close(db);
+	} else {
+		sim_env_crash(sim, SIM_CRASH_GARBAGE);
+	}
+	ck_assert_msg(!kv_open("volume", &open, &db), "seed %u, sync %u, cut %u", (unsigned)seed,
+		      nth, cut);
+	expect_prefix(2, 2);
+	ck_assert_int_eq(kv_close(db), 0);
+	sim_env_free(sim);
+}
+
+START_TEST(test_a_superblock_copy_that_a_failed_sync_lost_is_not_trusted)
+{
+	for (uint64_t seed = 1; seed <= 12; seed++)
+		for (unsigned nth = 1; nth <= 3; nth++)
+			for (unsigned cut = 1; cut <= 12; cut++)
+				tear_superblocks(seed, nth, cut);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
+		test_a_superblock_copy_that_a_failed_sync_lost_is_not_trusted,
 		test_a_value_that_a_failed_sync_lost_is_not_recovered_from_the_page_cache,
 	};
 
-	return test_suite_run("recovery of large values", tests, KV_ARRAY_COUNT(tests), 120);
+	return test_suite_run("recovery after a failed sync", tests, KV_ARRAY_COUNT(tests), 120);
 }

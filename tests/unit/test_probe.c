@@ -105,6 +105,17 @@ START_TEST(test_a_newer_format_is_told)
 }
 END_TEST
 
+START_TEST(test_a_superblock_that_cannot_be_read_is_no_damage)
+{
+	struct sim_env *e = sample_volume_new(1, SAMPLE_CLOSED);
+	struct kv_db_info info;
+
+	sim_env_fail(e, SIM_OP_READ, 1, true, -EIO);
+	ck_assert_int_eq(kv_probe(SAMPLE_NAME, sim_env_os(e), &info), -EIO);
+	sim_env_free(e);
+}
+END_TEST
+
 static Suite *probe_suite(void)
 {
 	Suite *s = suite_create("probe");
@@ -116,6 +127,7 @@ static Suite *probe_suite(void)
 	tcase_add_test(c, test_it_works_beside_a_running_database);
 	tcase_add_test(c, test_what_is_no_volume_is_told_apart_from_a_damaged_one);
 	tcase_add_test(c, test_a_newer_format_is_told);
+	tcase_add_test(c, test_a_superblock_that_cannot_be_read_is_no_damage);
 	suite_add_tcase(s, c);
 	return s;
 }

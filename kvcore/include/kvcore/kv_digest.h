@@ -23,7 +23,7 @@ struct kv_digest;
 KV_API int kv_digest_new(struct kv_digest **out) KV_MUST_CHECK;
 KV_API void kv_digest_free(struct kv_digest *digest); /* NULL is allowed */
 
-/* kv_digest_sha256() - SHA-256 (FIPS 180-4) of the parts in order. Return: 0, -EIO (OpenSSL). */
+/* kv_digest_sha256() - SHA-256 (FIPS 180-4) of the parts in order. Return: 0, -ENOMEM. */
 KV_API int kv_digest_sha256(struct kv_digest *digest, const struct kv_slice *parts, size_t count,
 			    uint8_t out[KV_DIGEST_LEN]) KV_MUST_CHECK;
 /* kv_digest_expand() - the first @len bytes of SHAKE256 (FIPS 202) of the parts in order. */

@@ -23,6 +23,7 @@
 struct draft_node {
 	struct kvfs_node *node;	  /* referenced */
 	struct kvfs_node *parent; /* referenced; NULL: it stays where it is */
+	struct kvfs_node *former; /* held; where it was, to be given back without a lock */
 	char *name;
 	uint32_t times; /* of a directory: what waited is in its record now */
 	uint8_t state;
@@ -241,7 +242,10 @@ static int add_node(struct draft_commit *c, struct draft_node *n)
 	return buf_append(&c->nodes, n, sizeof(*n));
 }
 
-/* A record or link of a file that somebody looks at was written. */
+/*
+ * A record or link of a file that somebody looks at was written. That its key is the same does not
+ * say that its directory is: another may have got the prefix of one that was removed.
+ */
 static int place_live(struct draft_commit *c, unsigned keyspace, const struct written *w,
 		      struct kvfs_node *node)
 {
@@ -256,8 +260,7 @@ static int place_live(struct draft_commit *c, unsigned keyspace, const struct wr
 	n.guard = r->flags & (MODEL_FLAG_IMMUTABLE | MODEL_FLAG_APPEND);
 	if (keyspace == MODEL_INODES)
 		n.state = NODE_LINKED;
-	else if (node->state != NODE_NAMED ||
-		 !slice_equal(place_node_prefix(node->parent), w->prefix) ||
+	else if (node->state != NODE_NAMED || node->parent->ino != c->last_dir ||
 		 !slice_equal(kv_slice_of(node->name, strlen(node->name)), w->name)) {
 		n.name = strndup((const char *)w->name.data, w->name.len);
 		err = n.name ? dir_node(c, w->prefix, &n.parent) : -ENOMEM;
@@ -400,8 +403,14 @@ static int on_inode(void *ctx, struct kv_slice key, bool deleted)
 	return on_record(ctx, MODEL_INODES, key, deleted);
 }
 
+/* Of what is kept there only the root directory is a file. */
 static int on_meta(void *ctx, struct kv_slice key, bool deleted)
 {
+	struct model_key root;
+
+	place_meta("root", &root);
+	if (!slice_equal(key, model_key_slice(&root)))
+		return 0;
 	return on_record(ctx, MODEL_META, key, deleted);
 }
 
@@ -469,10 +478,10 @@ void draft_nodes_settle(struct draft_commit *c)
 		n->node->guard = n->guard;
 		if (!n->parent)
 			continue;
-		former = node_move(c->live, n->node, n->parent, n->name);
+		n->former = node_move(c->live, n->node, n->parent, n->name);
 		node_unref(c->live, n->parent, 1); /* the child holds it */
 		n->name = NULL;
-		n->parent = former; /* to be given back without the lock */
+		n->parent = NULL;
 	}
 }
 
@@ -483,6 +492,7 @@ void draft_nodes_free(struct draft_commit *c)
 
 		node_unref(c->live, n->node, 1);
 		node_unref(c->live, n->parent, 1);
+		node_release(c->live, n->former);
 		free(n->name);
 	}
 	for (size_t at = c->fresh.len; at; at -= sizeof(struct kvfs_node *)) {

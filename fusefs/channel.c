@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The requests of the kvfs command that come by ioctl on .kvfs/channel: clone, diff, hash, scrub,
- * send, snapshot, txn, watch.
+ * The requests of the kvfs command that come by ioctl on .kvfs/channel: clone, diff, hash, restore,
+ * scrub, send, snapshot, txn, watch.
  *
  * A conversation is made by its first piece. It has a lock of its own, because an
  * answer may take long to find; whoever looks for a conversation holds a count of it
@@ -17,6 +17,7 @@
 #include "fusefs/clone.h"
 #include "fusefs/model/channel_format.h"
 #include "fusefs/reply.h"
+#include "fusefs/restore.h"
 #include "fusefs/scrub.h"
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
@@ -270,6 +271,14 @@ static int run_clone(struct kvfsd *d, fuse_req_t req, struct channel *ch, const 
 	return err ? err : CHANNEL_LATER;
 }
 
+static int run_restore(struct kvfsd *d, fuse_req_t req, struct channel *ch,
+		       const char *const *words)
+{
+	int err = is_trusted(ch->uid) ? restore_begin(d, req, words[1]) : -EPERM;
+
+	return err ? err : CHANNEL_LATER;
+}
+
 static int run_words(struct kvfsd *d, struct channel *ch, const char *const *words, unsigned count)
 {
 	for (size_t i = 0; i < KV_ARRAY_COUNT(requests); i++) {
@@ -298,6 +307,8 @@ static int run(struct kvfsd *d, fuse_req_t req, struct channel *ch)
 	}
 	if (!strcmp(words[0], "clone"))
 		return count == 4 ? run_clone(d, req, ch, words) : -EINVAL;
+	if (!strcmp(words[0], "restore"))
+		return count == 2 ? run_restore(d, req, ch, words) : -EINVAL;
 	return run_words(d, ch, words, count);
 }
 

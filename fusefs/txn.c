@@ -277,14 +277,21 @@ static void on_conflict(void *ctx, struct kv_slice path)
 		job->conflicts.len = len;
 }
 
+void txn_tell_stale(void *daemon, uint64_t ino, const char *name)
+{
+	struct kvfsd *d = daemon;
+
+	if (name)
+		(void)fuse_lowlevel_notify_inval_entry(d->txns.fuse, ino, name, strlen(name));
+	else
+		(void)fuse_lowlevel_notify_inval_inode(d->txns.fuse, ino, 0, 0);
+}
+
 static void on_stale(void *ctx, uint64_t ino, const char *name)
 {
 	struct txn_job *job = ctx;
 
-	if (name)
-		(void)fuse_lowlevel_notify_inval_entry(job->all->fuse, ino, name, strlen(name));
-	else
-		(void)fuse_lowlevel_notify_inval_inode(job->all->fuse, ino, 0, 0);
+	txn_tell_stale(job->all->d, ino, name);
 }
 
 /* Take it out of the list if it has ended, and answer. */

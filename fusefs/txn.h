@@ -78,6 +78,10 @@ bool txn_is_owner(struct kvfsd *d, uid_t uid);
 int txn_defer(struct kvfsd *d, void (*work)(struct kvfsd *d, void *ctx, bool stopped), void *ctx)
 	KV_MUST_CHECK;
 
+/* What the kernel holds may be wrong: kvfs_draft_hooks.stale, for which @daemon is a struct kvfsd.
+ * From the thread that commits. */
+void txn_tell_stale(void *daemon, uint64_t ino, const char *name);
+
 /* Call @emit for each name. */
 int txn_each(struct kvfsd *d, int (*emit)(void *ctx, const char *name), void *ctx) KV_MUST_CHECK;
 /* For .kvfs/conflicts: a line for each conflict of those that @uid owns, of all for root. */

@@ -105,7 +105,7 @@ static int receive(const struct target *t, const char *dir)
 		return err;
 	err = receive_all(r);
 	if (!err)
-		err = kvfs_receive_finish(r, &done);
+		err = kvfs_receive_finish(r, NULL, NULL, &done);
 	kvfs_receive_close(r);
 	if (err == -KV_E_NOSPACE && kvfs_receive_discard(t->fs))
 		message(t->name, "what was staged could not be removed");

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fusefs/cli/channel.h"
 #include "fusefs/cli/cmd.h"
 #include "fusefs/cli/control.h"
 #include "fusefs/cli/message.h"
@@ -39,8 +40,8 @@ const char cmd_snapshot_help[] =
 	"hash: a number that is the same for equal trees, wherever they are: over paths,\n"
 	"attributes and contents, but no access times.\n"
 	"\n"
-	"restore: the PATH of a mounted volume, or all of one that is not mounted, becomes\n"
-	"what it was, at one instant.\n"
+	"restore: the PATH of a mounted volume, or all of a volume, mounted or not, becomes\n"
+	"what it was, at one instant. TARGET is then the directory where it is mounted.\n"
 	"\n"
 	"keep: which snapshots the daemon takes and drops by itself while the volume is\n"
 	"mounted: the newest COUNT of each PERIOD (hourly, daily, weekly, monthly, yearly).\n"
@@ -182,20 +183,49 @@ static int bad_usage(const char *what)
 
 /* ---- restore and keep ---- */
 
+static int restore_mounted(const struct target *t, const char *name)
+{
+	struct channel c;
+	int err = channel_open(t, &c);
+
+	if (err)
+		return err;
+	err = channel_ask(&c, (const char *const[]){"restore", name, NULL});
+	channel_close(&c);
+	return err;
+}
+
+/* A directory below is not meant to be the whole volume. */
+static bool is_top(const struct target *t)
+{
+	char *below = control_below(t);
+	bool top = below && !below[0];
+
+	free(below);
+	return top;
+}
+
 static int restore(const struct target *t, int argc, char **argv)
 {
 	int err;
 
 	if (t->mounted && argc > 1)
 		return restore_path(t, argv[0], argv[1]);
-	if (t->mounted || argc > 1) {
+	if (argc > 1 || (t->mounted && !is_top(t))) {
 		message(t->name,
-			t->mounted ? "give a path; all of a volume can be restored when it is "
-				     "not mounted"
+			t->mounted ? "give a path; all of a volume is restored from the directory "
+				     "where it is mounted"
 				   : "mount the volume to restore a path of it");
 		return CMD_FAILED;
 	}
-	err = kvfs_snapshot_restore(t->fs, argv[0]);
+	err = kvfs_snapshot_check_name(argv[0]);
+	if (!err)
+		err = t->mounted ? restore_mounted(t, argv[0])
+				 : kvfs_snapshot_restore(t->fs, argv[0], NULL, NULL);
+	if (err == -EACCES || err == -EPERM) {
+		message(t->name, "only root and the user who mounted may restore all of it");
+		return CMD_FAILED;
+	}
 	return err ? fail(t, argv[0], err) : CMD_OK;
 }
 

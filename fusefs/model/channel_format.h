@@ -22,6 +22,7 @@
  *   "clone" SNAPSHOT FROM TO kvfs_clone(), an empty SNAPSHOT is now; the answer is empty
  *   "diff" OLD NEW BELOW     kvfs_diff(), an empty NEW is now; the answer is changes: kind (one
  *                            byte), length of path and of from (le32), path, from
+ *   "restore" NAME           kvfs_snapshot_restore(); the answer is empty
  *   "scrub" RATE AFTER       kv_scrub(), RATE in bytes a second, 0: as fast as it goes; the answer
  *                            is lines: "at DONE TOTAL AFTER", "found NUMBER TEXT", and last
  *                            "end STATUS AFTER PROBLEMS TABLES PAGES ENTRIES VALUES"

@@ -91,7 +91,7 @@ void draft_end_read(struct kvfs *fs) KV_NO_THREAD_ANALYSIS
 }
 
 /* Both see the same state, since live->ns is held for writing. */
-static int draft_take(struct kvfs *draft, unsigned flags)
+int draft_take(struct kvfs *draft, unsigned flags)
 {
 	const struct kv_txn_options o = {
 		.flags = KV_TXN_REBASE,

@@ -22,6 +22,9 @@ void draft_end_read(struct kvfs *fs);
 bool draft_ended(struct kvfs *fs);
 /* The transaction is over, whatever became of it; fs->txn_mu is held. */
 void draft_end(struct kvfs *fs);
+/* A transaction begins; the live tree's ns is held for writing, and fs->txn_mu if others know it.
+ */
+int draft_take(struct kvfs *draft, unsigned flags) KV_MUST_CHECK;
 
 /* Where the keys of a draft's transaction are, for who is told of them. draft->ns is held. */
 struct draft_paths {
@@ -45,8 +48,39 @@ int draft_record(struct kv_txn *txn, unsigned keyspace, struct kv_slice key, str
 
 struct draft_node; /* what becomes of a node of the live tree */
 
+/*
+ * draft_apply.c: a change of many files, by records, that shows in the live tree at one instant.
+ * It is made in a draft while others go on, and made again if they came in between; the last time
+ * they wait. Thread safety: none of the calls is under way twice.
+ */
+struct draft_change {
+	/* Write it through draft->txn. @then: what the draft began with, read-only. Called again
+	 * after a conflict, with another draft; the tree's ns may be held. */
+	int (*run)(void *ctx, struct kvfs *draft, struct kv_txn *then) KV_MUST_CHECK;
+	/* Nobody changes anything any more: whether what others did between @then and @now matters.
+	 * Return: 0, -KV_E_CONFLICT (make it again), any other error is the outcome. */
+	int (*check)(void *ctx, struct kv_txn *then, struct kv_txn *now) KV_MUST_CHECK;
+	/* It is committed, and nobody has changed anything since; may be NULL. */
+	int (*committed)(void *ctx) KV_MUST_CHECK;
+	void *ctx;
+};
+/*
+ * Durable on return. @hooks: stale alone is called; may be NULL
+ * Return: 0, what a call of @change returned (of committed: it is done all the same), of
+ * kvfs_draft_begin() and kvfs_draft_commit().
+ */
+int draft_apply(struct kvfs *fs, const struct draft_change *change,
+		const struct kvfs_draft_hooks *hooks) KV_MUST_CHECK;
+/* Write it through a draft that has begun; draft->txn_mu is held. */
+int draft_write(struct kvfs *draft, const struct draft_change *change) KV_MUST_CHECK;
+/* As kvfs_draft_commit(). @alone: the draft begins again, and the change is made, while nobody else
+ * can change anything. */
+int draft_commit_change(struct kvfs *draft, const struct draft_change *change, bool alone,
+			const struct kvfs_draft_hooks *hooks) KV_MUST_CHECK;
+
 struct draft_commit {
 	struct kvfs *draft, *live;
+	const struct draft_change *change; /* NULL: files were changed by calls */
 	struct draft_paths paths;
 	struct kv_txn *now;	 /* the present */
 	struct kv_buf conflicts; /* struct draft_key, each followed by its key */

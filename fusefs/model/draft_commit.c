@@ -92,6 +92,8 @@ static int compare_and_finish(struct draft_commit *c, bool *ended)
 {
 	int err = open_states(c);
 
+	if (!err && c->change)
+		err = c->change->check(c->change->ctx, c->paths.then, c->now);
 	if (!err)
 		err = kv_txn_rebase(c->draft->txn, draft_compare, c);
 	*ended = !err;
@@ -171,18 +173,33 @@ static void sweep(struct draft_commit *c)
 	}
 }
 
-int kvfs_draft_commit(struct kvfs *draft, const struct kvfs_draft_hooks *hooks)
+/* The change from the present, which stays so; all locks are held. */
+static int write_alone(struct kvfs *draft, const struct draft_change *change)
 {
-	struct draft_commit c = {.draft = draft, .live = draft->live};
+	int err;
+
+	draft_end(draft);
+	err = draft_take(draft, 0);
+	return err ? err : draft_write(draft, change);
+}
+
+int draft_commit_change(struct kvfs *draft, const struct draft_change *change, bool alone,
+			const struct kvfs_draft_hooks *hooks)
+{
+	struct draft_commit c = {.draft = draft, .live = draft->live, .change = change};
 	bool ended = false;
-	int err = kvfs_writable(c.live);
+	int err = kvfs_writable(c.live), after = 0;
 
 	if (err)
 		return err;
 	os_rwlock_wrlock(&draft->ns);
 	os_rwlock_wrlock(&c.live->ns);
 	os_mutex_lock(&draft->txn_mu);
-	err = compare_and_finish(&c, &ended);
+	err = alone ? write_alone(draft, change) : 0;
+	if (!err)
+		err = compare_and_finish(&c, &ended);
+	if (!err && change && change->committed)
+		after = change->committed(change->ctx);
 	os_rwlock_wrunlock(&c.live->ns);
 	if (err == -KV_E_CONFLICT && hooks->conflict && tell_conflicts(&c, hooks))
 		err = -ENOMEM;
@@ -202,5 +219,10 @@ int kvfs_draft_commit(struct kvfs *draft, const struct kvfs_draft_hooks *hooks)
 	if (c.settled)
 		sweep(&c);
 	free_all(&c);
-	return err;
+	return err ? err : after;
+}
+
+int kvfs_draft_commit(struct kvfs *draft, const struct kvfs_draft_hooks *hooks)
+{
+	return draft_commit_change(draft, NULL, false, hooks);
 }

@@ -108,12 +108,19 @@ KV_API int kvfs_snapshot_create_of(struct kvfs *fs, const char *name, struct kv_
 /* The path of the directory that a snapshot is of, empty of the whole volume. -KV_E_NOTFOUND. */
 KV_API int kvfs_snapshot_of(struct kvfs *fs, const char *name, struct kv_buf *out) KV_MUST_CHECK;
 KV_API int kvfs_snapshot_drop(struct kvfs *fs, const char *name) KV_MUST_CHECK;
+struct kvfs_draft_hooks;
 /*
  * The whole volume becomes what it was at a snapshot, at one instant and durably, file ids
- * included. No node but the root has references, and no directory or transaction is open:
- * -KV_E_BUSY. -KV_E_NOTFOUND, -KV_E_NOT_A_VOLUME; of kv_txn_commit().
+ * included, at the cost of the difference. Others may look at it and change it: what they changed
+ * up to that instant is undone. Who has a file open that had a name then sees it as it was; a file
+ * that had none goes on without one, and costs a copy of its contents.
+ * @progress: records written back; may be NULL. @hooks: stale alone is called; may be NULL
+ * Return: 0, -KV_E_NOTFOUND, -KV_E_NOT_A_VOLUME, -EOPNOTSUPP (of a subtree), -EINVAL (@fs is a
+ * snapshot's tree or a draft), -KV_E_INTERRUPTED, of kvfs_draft_commit().
  */
-KV_API int kvfs_snapshot_restore(struct kvfs *fs, const char *name) KV_MUST_CHECK;
+KV_API int kvfs_snapshot_restore(struct kvfs *fs, const char *name,
+				 const struct kv_progress *progress,
+				 const struct kvfs_draft_hooks *hooks) KV_MUST_CHECK;
 
 /*
  * Retention: snapshots that are taken and dropped by the clock (UTC), one in each period in which
@@ -259,9 +266,10 @@ KV_API void kvfs_send_close(struct kvfs_send *send); /* NULL is allowed */
 
 /*
  * Receive a stream into a directory, which becomes what was sent at one instant, at the end, or
- * stays as it is. What has come is staged on the volume and outlives a break.
+ * stays as it is. What has come is staged on the volume and outlives a break. Others may look at
+ * the tree, and change what is not below the directory.
  * @below: a directory's path without slashes at its ends; empty: the root directory
- * Return: 0, -KV_E_READONLY, -KV_E_BUSY (nodes but the root have references), -ENOENT, -ENOTDIR.
+ * Return: 0, -KV_E_READONLY, -ENOENT, -ENOTDIR.
  * Thread safety: one thread per stream, one stream at a time.
  */
 struct kvfs_receive;
@@ -283,10 +291,14 @@ struct kvfs_received {
 };
 /*
  * The stream has ended: make the directory what was sent, and a snapshot of it. Durable on return.
+ * @progress: items; may be NULL. @hooks: stale alone is called; may be NULL
  * Return: 0, -ENODATA (it was broken off: it can be resumed), -EUCLEAN (the outcome would not have
- * the root hash of what was sent), -KV_E_NOSPACE, of kv_txn_commit().
+ * the root hash of what was sent), -EBUSY (the directory was changed since the stream began),
+ * -EEXIST (so was a snapshot of the name made), -KV_E_NOSPACE, -KV_E_INTERRUPTED, of
+ * kvfs_draft_commit().
  */
-KV_API int kvfs_receive_finish(struct kvfs_receive *receive, struct kvfs_received *out)
+KV_API int kvfs_receive_finish(struct kvfs_receive *receive, const struct kv_progress *progress,
+			       const struct kvfs_draft_hooks *hooks, struct kvfs_received *out)
 	KV_MUST_CHECK;
 KV_API void kvfs_receive_close(struct kvfs_receive *receive); /* NULL is allowed */
 /* Where a stream that was broken off goes on, for kvfs_send_open(). -KV_E_NOTFOUND. */

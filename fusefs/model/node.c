@@ -151,6 +151,17 @@ struct kvfs_node *node_find(struct kvfs *fs, uint64_t ino)
 	return node;
 }
 
+bool node_is_known(struct kvfs *fs, uint64_t ino)
+{
+	struct node_shard *s = node_shard(fs, ino);
+	bool known;
+
+	os_mutex_lock(&s->mu);
+	known = *node_slot(s, ino) != NULL;
+	os_mutex_unlock(&s->mu);
+	return known || ino == fs->root.ino;
+}
+
 static void node_take(struct kvfs *fs, struct kvfs_node *node, uint32_t holds)
 {
 	struct node_shard *s = node_shard(fs, node->ino);

@@ -19,6 +19,8 @@ int node_table_each(struct kvfs *fs, int (*visit)(struct kvfs *fs, struct kvfs_n
 
 /* Adds a reference; NULL if there is no such node. */
 struct kvfs_node *node_find(struct kvfs *fs, uint64_t ino);
+/* Whether there is such a node. */
+bool node_is_known(struct kvfs *fs, uint64_t ino);
 void node_ref(struct kvfs *fs, struct kvfs_node *node);
 /* May run transactions, if the last reference goes: no lock is held. @node may be NULL. */
 void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs);

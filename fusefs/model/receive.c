@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fusefs/model/node.h"
 #include "kvcore/base/buf.h"
 #include "kvcore/base/cursor.h"
 
@@ -278,8 +277,6 @@ int kvfs_receive_open(struct kvfs *fs, struct kv_slice below, struct kvfs_receiv
 
 	if (err)
 		return err;
-	if (node_any(fs))
-		return -KV_E_BUSY;
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;
@@ -301,6 +298,7 @@ void kvfs_receive_close(struct kvfs_receive *r)
 {
 	if (!r)
 		return;
+	state_close(&r->checked);
 	kv_batch_free(r->batch);
 	stream_chain_fini(&r->chain);
 	kv_buf_free(&r->base);
@@ -309,7 +307,8 @@ void kvfs_receive_close(struct kvfs_receive *r)
 	free(r);
 }
 
-int kvfs_receive_finish(struct kvfs_receive *r, struct kvfs_received *out)
+int kvfs_receive_finish(struct kvfs_receive *r, const struct kv_progress *progress,
+			const struct kvfs_draft_hooks *hooks, struct kvfs_received *out)
 {
 	struct kvfs_received done = {.already = r->already};
 	int err;
@@ -325,7 +324,7 @@ int kvfs_receive_finish(struct kvfs_receive *r, struct kvfs_received *out)
 	if (!r->already) {
 		err = receive_flush(r);
 		if (!err)
-			err = receive_apply(r);
+			err = receive_apply(r, progress, hooks);
 		if (err)
 			return err;
 	}

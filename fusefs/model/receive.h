@@ -25,6 +25,7 @@ struct kvfs_receive {
 	struct kv_buf name;	   /* NUL-terminated */
 	uint8_t sum[ROOTHASH_SUM]; /* of what the directory holds */
 	uint8_t end[KV_DIGEST_LEN];
+	struct state checked;	/* what receive_check() looked at */
 	struct kv_batch *batch; /* frames to be staged */
 	size_t batched;
 };
@@ -41,17 +42,26 @@ int receive_record_put(struct kv_txn *txn, const struct kvfs_receive *r,
 		       const uint8_t sum[ROOTHASH_SUM]) KV_MUST_CHECK;
 void receive_stage_key(struct model_key *out);
 
-/* receive_check.c: what BEGIN says fits the directory. Sets @sum, or @already. */
+/* receive_check.c: what BEGIN says fits the directory. Sets @checked, and @sum or @already. */
 int receive_check(struct kvfs_receive *r) KV_MUST_CHECK;
+/* The directory holds in state @now what was looked at then: 0, -EBUSY. */
+int receive_check_still(struct kvfs_receive *r, struct kv_txn *now) KV_MUST_CHECK;
+/* There is no snapshot of the name that is to be made: 0, -EEXIST. */
+int receive_check_name(struct kvfs_receive *r) KV_MUST_CHECK;
 
-/* receive_apply.c: all staged frames in one transaction. */
-int receive_apply(struct kvfs_receive *r) KV_MUST_CHECK;
+/* receive_apply.c: all staged frames in one transaction. @progress: items; may be NULL */
+int receive_apply(struct kvfs_receive *r, const struct kv_progress *progress,
+		  const struct kvfs_draft_hooks *hooks) KV_MUST_CHECK;
 
 /* The file that is being written, and all that the transaction needs. */
 struct receive_apply {
-	struct kvfs_receive *r;
+	struct kvfs *fs;      /* the draft */
+	struct kv_slice base; /* path of the directory, byte 0 for '/' */
+	bool full;	      /* nothing was there */
+	const struct kv_progress *progress;
+	uint64_t items;
 	struct kv_txn *pre; /* the state before */
-	struct kv_txn *txn;
+	struct kv_txn *txn; /* the draft's */
 	struct roothash hash;
 	struct tops old, new; /* directories that move, by paths below the base */
 	struct kv_buf path;   /* scratch */

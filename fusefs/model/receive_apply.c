@@ -4,18 +4,23 @@
  * of the old state are looked up in a transaction that reads it, so that it does not
  * matter in what order things move; those of the new one in the transaction that writes. At the
  * end the root hash tells whether the outcome is what was sent; if not, nothing was done.
+ *
+ * Others may look at the tree meanwhile, and change what is not below the directory
+ * (draft_apply.c).
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "fusefs/model/draft.h"
 #include "fusefs/model/receive.h"
 #include "fusefs/model/remove.h"
+#include "fusefs/model/snapshot.h"
 #include "kvcore/base/buf.h"
 
 int receive_path(struct receive_apply *a, struct kv_slice path, struct kv_slice *out)
 {
-	int err = buf_assign(&a->path, kv_buf_slice(&a->r->base));
+	int err = buf_assign(&a->path, a->base);
 
 	if (!err && a->path.len && path.len)
 		err = buf_append_byte(&a->path, 0);
@@ -31,7 +36,7 @@ static int receive_reserve(struct receive_apply *a, const struct model_key *pref
 	uint8_t id[8];
 
 	be64_put(id, dir);
-	atomic_store(&a->r->fs->displaced, true);
+	atomic_store(&a->fs->displaced, true);
 	return kv_txn_put(a->txn, MODEL_PREFIXES, model_key_slice(prefix),
 			  kv_slice_of(id, sizeof(id)));
 }
@@ -46,7 +51,7 @@ static int receive_unfix(struct receive_apply *a, const struct inode *name)
 	if (name->kind != MODEL_RECORD_LINK)
 		return 0;
 	place_id(MODEL_INODES, name->id, &key);
-	err = inode_get(a->r->fs, a->txn, &key, true, &file);
+	err = inode_get(a->fs, a->txn, &key, true, &file);
 	if (!err && inode_check_fixed(&file.r)) {
 		file.r.flags &= (uint8_t)~MODEL_FLAGS_USER;
 		err = inode_put(a->txn, &key, &file.r);
@@ -67,8 +72,8 @@ static int receive_remove_file(struct receive_apply *a, const struct model_key *
 		err = receive_unfix(a, &name.r);
 	name.r.flags &= (uint8_t) ~(MODEL_FLAG_IMMUTABLE | MODEL_FLAG_APPEND);
 	if (!err)
-		err = remove_name(a->r->fs, a->txn, &name.r, name.r.ctime, &gone);
-	remove_name_free(a->r->fs, &gone);
+		err = remove_name(a->fs, a->txn, &name.r, name.r.ctime, &gone);
+	remove_name_free(a->fs, &gone);
 	inode_buf_free(&name);
 	return err;
 }
@@ -96,10 +101,13 @@ static int receive_remove(struct receive_apply *a, const struct stream_item *ite
 	return err || !item->gone ? err : receive_remove_file(a, &key);
 }
 
-static int receive_item(struct receive_apply *a, const struct stream_item *item)
+static int receive_apply_item(struct receive_apply *a, const struct stream_item *item)
 {
 	int err;
 
+	a->items++;
+	if (a->progress && a->progress->report(a->progress->ctx, a->items, 0))
+		return -KV_E_INTERRUPTED;
 	if (item->kind == STREAM_DATA || item->kind == STREAM_HOLE)
 		return receive_chunk(a, item);
 	err = receive_close_file(a);
@@ -134,7 +142,7 @@ static int receive_all(struct receive_apply *a)
 							&item)
 					: -KV_E_CORRUPT;
 		if (!err)
-			err = receive_item(a, &item);
+			err = receive_apply_item(a, &item);
 		if (err)
 			break;
 	}
@@ -145,23 +153,23 @@ static int receive_all(struct receive_apply *a)
 /* Directories that moved: out with the old paths, in with the new. */
 static int receive_hash_moved(struct receive_apply *a)
 {
-	struct kv_slice base = kv_buf_slice(&a->r->base), path;
+	struct kv_slice path;
 	int err = 0;
 
 	for (size_t i = 0; !err && i < tops_count(&a->old); i++) {
 		err = receive_path(a, tops_at(&a->old, i), &path);
 		if (!err)
-			err = roothash_tree(&a->hash, a->pre, base, path, false);
+			err = roothash_tree(&a->hash, a->pre, a->base, path, false);
 	}
 	for (size_t i = 0; !err && i < tops_count(&a->new); i++) {
 		err = receive_path(a, tops_at(&a->new, i), &path);
 		if (!err)
-			err = roothash_tree(&a->hash, a->txn, base, path, true);
+			err = roothash_tree(&a->hash, a->txn, a->base, path, true);
 	}
 	return err;
 }
 
-static int receive_finish(struct receive_apply *a)
+static int receive_finish(struct receive_apply *a, const struct kvfs_receive *r)
 {
 	uint8_t hash[KV_DIGEST_LEN];
 	struct model_key stage;
@@ -169,7 +177,7 @@ static int receive_finish(struct receive_apply *a)
 
 	if (!err)
 		err = roothash_final(&a->hash, hash);
-	if (!err && memcmp(hash, a->r->end, sizeof(hash)) != 0)
+	if (!err && memcmp(hash, r->end, sizeof(hash)) != 0)
 		err = -EUCLEAN;
 	receive_stage_key(&stage);
 	if (!err)
@@ -177,55 +185,82 @@ static int receive_finish(struct receive_apply *a)
 	if (!err)
 		err = kv_txn_delete_range(a->txn, MODEL_STAGE, kv_slice_of(NULL, 0),
 					  kv_slice_of(NULL, 0));
-	return err ? err : receive_record_put(a->txn, a->r, a->hash.sum);
+	return err ? err : receive_record_put(a->txn, r, a->hash.sum);
 }
 
-static int receive_run(struct receive_apply *a)
+static void receive_apply_fini(struct receive_apply *a)
 {
-	const struct kv_txn_options ro = {.flags = KV_TXN_RDONLY};
-	int err = kv_txn_begin(a->r->fs->db, &ro, &a->pre);
+	roothash_fini(&a->hash);
+	tops_fini(&a->old);
+	tops_fini(&a->new);
+	inode_buf_free(&a->was);
+	inode_buf_free(&a->rec);
+	kv_buf_free(&a->xattrs);
+	kv_buf_free(&a->path);
+	kv_buf_free(&a->file);
+}
+
+/* ---- the transaction ---- */
+
+struct receive_switch {
+	struct kvfs_receive *r;
+	const struct kv_progress *progress;
+	uint8_t sum[ROOTHASH_SUM]; /* of the outcome */
+};
+
+static int receive_run(void *ctx, struct kvfs *draft, struct kv_txn *then)
+{
+	struct receive_switch *s = ctx;
+	struct receive_apply a = {.fs = draft,
+				  .base = kv_buf_slice(&s->r->base),
+				  .full = s->r->full,
+				  .progress = s->progress,
+				  .pre = then,
+				  .txn = draft->txn};
+	int err = receive_check_still(s->r, then);
 
 	if (!err)
-		err = kv_txn_begin(a->r->fs->db, NULL, &a->txn);
+		err = roothash_init(&a.hash);
+	if (!err && !s->r->full)
+		memcpy(a.hash.sum, s->r->sum, sizeof(a.hash.sum));
 	if (!err)
-		err = roothash_init(&a->hash);
-	memcpy(a->hash.sum, a->r->sum, sizeof(a->hash.sum));
-	if (!err && a->r->full)
-		memset(a->hash.sum, 0, sizeof(a->hash.sum));
+		err = receive_all(&a);
 	if (!err)
-		err = receive_all(a);
-	if (!err)
-		err = receive_finish(a);
-	if (!err) {
-		err = kv_txn_commit(a->txn, KV_COMMIT_SYNC, NULL);
-		a->txn = NULL;
-	}
+		err = receive_finish(&a, s->r);
+	memcpy(s->sum, a.hash.sum, sizeof(s->sum));
+	receive_apply_fini(&a);
 	/* What the tree does not have, although its hash was right, the stream is wrong about. */
 	return err == -ENOENT || err == -ENOTDIR ? -EPROTO : err;
 }
 
-int receive_apply(struct kvfs_receive *r)
+static int receive_may_commit(void *ctx, struct kv_txn *then, struct kv_txn *now)
 {
-	struct receive_apply a = {.r = r};
-	const char *name = (const char *)r->name.data;
-	int err;
+	struct receive_switch *s = ctx;
+	int err = receive_check_still(s->r, now);
 
-	os_rwlock_wrlock(&r->fs->ns);
-	err = receive_run(&a);
-	kv_txn_abort(a.txn);
-	kv_txn_abort(a.pre);
-	os_rwlock_wrunlock(&r->fs->ns);
-	if (!err)
-		err = kvfs_snapshot_create(r->fs, name);
+	(void)then;
+	return err ? err : receive_check_name(s->r);
+}
+
+/* The snapshot is of this and nothing later. */
+static int receive_committed(void *ctx)
+{
+	struct receive_switch *s = ctx;
+
+	return snapshot_create_now(s->r->fs, (const char *)s->r->name.data);
+}
+
+int receive_apply(struct kvfs_receive *r, const struct kv_progress *progress,
+		  const struct kvfs_draft_hooks *hooks)
+{
+	struct receive_switch s = {.r = r, .progress = progress};
+	const struct draft_change change = {.run = receive_run,
+					    .check = receive_may_commit,
+					    .committed = receive_committed,
+					    .ctx = &s};
+	int err = draft_apply(r->fs, &change, hooks);
+
 	if (!err && !r->base.len)
-		err = roothash_remember(r->fs, name, a.hash.sum);
-	roothash_fini(&a.hash);
-	tops_fini(&a.old);
-	tops_fini(&a.new);
-	inode_buf_free(&a.was);
-	inode_buf_free(&a.rec);
-	kv_buf_free(&a.xattrs);
-	kv_buf_free(&a.path);
-	kv_buf_free(&a.file);
+		err = roothash_remember(r->fs, (const char *)r->name.data, s.sum);
 	return err;
 }

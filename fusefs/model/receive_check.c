@@ -94,64 +94,71 @@ static int receive_terms(const struct kvfs_receive *r, const struct diff *d, str
 	return err;
 }
 
-/* -EBUSY if the directory is not as it was at the snapshot that was made of it. */
-static int receive_unchanged(struct kvfs_receive *r, const struct receive_record *known)
+/* Whether the directory holds in state @now what it did in @then. 0, -EBUSY. */
+static int receive_same(struct kvfs_receive *r, struct kv_txn *then, struct kv_txn *now)
 {
 	static const uint8_t nothing[ROOTHASH_SUM];
-	struct state then = {0}, now = {0};
+	struct inode_buf rec = {0};
 	struct diff d = {0};
 	struct roothash h;
 	int err = roothash_init(&h);
 
 	if (!err)
-		err = state_open(r->fs, known->name, &then);
+		err = state_find(now, kv_buf_slice(&r->base), &rec);
+	if (!err && rec.r.id != r->base_id)
+		err = -EBUSY;
 	if (!err)
-		err = state_open(r->fs, NULL, &now);
-	if (!err)
-		err = diff_init(&d, r->fs, then.txn, now.txn);
+		err = diff_init(&d, r->fs, then, now);
 	if (!err)
 		err = receive_terms(r, &d, &h);
 	if (err == -ENOENT || err == -ENOTDIR || (!err && memcmp(h.sum, nothing, sizeof(nothing))))
 		err = -EBUSY;
 	diff_fini(&d);
-	state_close(&then);
-	state_close(&now);
+	inode_buf_free(&rec);
 	roothash_fini(&h);
 	return err;
 }
 
-/* The hash of all that the directory holds. */
-static int receive_compute(struct kvfs_receive *r, struct roothash *h)
+int receive_check_still(struct kvfs_receive *r, struct kv_txn *now)
 {
-	struct kv_slice base = kv_buf_slice(&r->base);
-	struct state now = {0};
-	int err = state_open(r->fs, NULL, &now);
+	return receive_same(r, r->checked.txn, now);
+}
+
+/* Whether nothing was changed since it was received. */
+static int receive_unchanged(struct kvfs_receive *r, const struct receive_record *known)
+{
+	struct state then = {0};
+	int err = state_open(r->fs, known->name, &then);
 
 	if (!err)
-		err = roothash_tree(h, now.txn, base, base, true);
-	state_close(&now);
+		err = receive_same(r, then.txn, r->checked.txn);
+	state_close(&then);
 	return err;
+}
+
+/* The hash of all that the directory holds. */
+static int receive_compute(struct kvfs_receive *r, struct kv_txn *txn, struct roothash *h)
+{
+	struct kv_slice base = kv_buf_slice(&r->base);
+
+	return roothash_tree(h, txn, base, base, true);
 }
 
 static int receive_check_empty(struct kvfs_receive *r)
 {
 	struct inode_buf rec = {0};
 	struct model_key prefix;
-	struct state now = {0};
 	bool has = false;
-	int err = state_open(r->fs, NULL, &now);
+	int err = state_find_place(r->checked.txn, kv_buf_slice(&r->base), &rec, NULL, &prefix);
 
 	if (!err)
-		err = state_find_place(now.txn, kv_buf_slice(&r->base), &rec, NULL, &prefix);
-	if (!err)
-		err = place_has_child(now.txn, model_key_slice(&prefix), &has);
+		err = place_has_child(r->checked.txn, model_key_slice(&prefix), &has);
 	inode_buf_free(&rec);
-	state_close(&now);
 	return err ? err : has ? -ENOTEMPTY : 0;
 }
 
 /* There is none of the name of the one that is to be made. */
-static int receive_check_name(struct kvfs_receive *r)
+int receive_check_name(struct kvfs_receive *r)
 {
 	struct kv_snapshot *s;
 	int err = kv_snapshot_open(r->fs->db, (const char *)r->name.data, &s);
@@ -171,7 +178,7 @@ static int receive_check_base(struct kvfs_receive *r, const struct receive_recor
 	if (!err && known)
 		memcpy(h.sum, known->sum, sizeof(h.sum));
 	else if (!err)
-		err = receive_compute(r, &h);
+		err = receive_compute(r, r->checked.txn, &h);
 	if (!err)
 		err = roothash_final(&h, hash);
 	if (!err && memcmp(hash, r->base_hash, sizeof(hash)) != 0)
@@ -181,26 +188,45 @@ static int receive_check_base(struct kvfs_receive *r, const struct receive_recor
 	return err;
 }
 
-/* It was received, but of its snapshot there is none: maybe there was a crash in between. */
+/*
+ * It was received, but of its snapshot there is none: maybe there was a crash in between. It is
+ * taken first, and stays if it is what was received.
+ */
 static int receive_again(struct kvfs_receive *r, const struct receive_record *known)
 {
+	struct state taken = {0};
 	struct roothash h;
-	int err = roothash_init(&h);
+	int err = roothash_init(&h), dropped = 0;
 
 	if (!err)
-		err = receive_compute(r, &h);
+		err = kvfs_snapshot_create(r->fs, known->name);
+	if (err) {
+		roothash_fini(&h);
+		return err;
+	}
+	err = state_open(r->fs, known->name, &taken);
+	if (!err)
+		err = receive_compute(r, taken.txn, &h);
 	if (!err && memcmp(h.sum, known->sum, sizeof(h.sum)) != 0)
 		err = -EBUSY;
+	state_close(&taken);
 	roothash_fini(&h);
-	return err ? err : kvfs_snapshot_create(r->fs, known->name);
+	if (err)
+		dropped = kvfs_snapshot_drop(r->fs, known->name);
+	return err ? err : dropped;
 }
 
 int receive_check(struct kvfs_receive *r)
 {
 	struct receive_record known;
 	bool have;
-	int err = receive_record_get(r->fs, r->base_id, &known);
+	int err;
 
+	state_close(&r->checked);
+	err = state_open(r->fs, NULL, &r->checked);
+	if (err)
+		return err;
+	err = receive_record_get(r->fs, r->base_id, &known);
 	have = !err;
 	if (err && err != -KV_E_NOTFOUND)
 		return err;

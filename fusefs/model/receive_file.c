@@ -140,35 +140,70 @@ static int receive_load(struct receive_apply *a, const struct receive_place *p, 
 	int err;
 
 	place_id(MODEL_INODES, a->was.r.id, &key);
-	err = inode_get(a->r->fs, a->txn, &key, true, &a->rec);
+	err = inode_get(a->fs, a->txn, &key, true, &a->rec);
 	*linked = !err;
 	if (err != -KV_E_NOTFOUND)
 		return err;
 	if (p->in_place)
-		return inode_get(a->r->fs, a->txn, &p->key, true, &a->rec);
+		return inode_get(a->fs, a->txn, &p->key, true, &a->rec);
 	err = buf_assign(&a->rec.raw, kv_buf_slice(&a->was.raw));
 	return err ? err : inode_decode(kv_buf_slice(&a->rec.raw), &a->rec.r);
+}
+
+/*
+ * Names that stay where they are although another directory has their prefix now: they are
+ * written again, so that those who look at them are told of it.
+ */
+static int receive_adopt(struct receive_apply *a, struct kv_slice prefix)
+{
+	struct kv_range range = {.prefix = prefix};
+	struct kv_buf key = {0}, value = {0};
+	struct kv_slice name;
+	struct kv_iter *it;
+	int err = kv_iter_open(a->pre, MODEL_NAMES, &range, &it);
+
+	if (err)
+		return err;
+	for (err = kv_iter_first(it); !err; err = kv_iter_next(it)) {
+		err = place_next_child(it, prefix, &name);
+		if (!err)
+			err = buf_assign(&key, kv_iter_key(it));
+		if (err)
+			break;
+		err = kv_txn_get(a->txn, MODEL_NAMES, kv_buf_slice(&key), &value);
+		if (!err)
+			err = kv_txn_put(a->txn, MODEL_NAMES, kv_buf_slice(&key),
+					 kv_buf_slice(&value));
+		if (err && err != -KV_E_NOTFOUND)
+			break;
+	}
+	kv_iter_close(it);
+	kv_buf_free(&key);
+	kv_buf_free(&value);
+	return err == -KV_E_NOTFOUND ? 0 : err;
 }
 
 static int receive_make(struct receive_apply *a, const struct stream_item *item,
 			const struct receive_place *p, uint8_t *fresh)
 {
 	struct inode *r = &a->rec.r;
+	struct model_key prefix;
 	int err;
 
 	if (p->there)
 		return -EPROTO;
 	*r = (struct inode){.kind = MODEL_RECORD_FULL, .mode = item->attr.mode};
-	err = kvfs_new_id(a->r->fs, &r->id);
-	if (!err && inode_is_dir(r))
-		err = create_choose_prefix(a->r->fs, a->txn, model_key_slice(&p->parent), p->name,
-					   r, fresh);
-	return err;
+	err = kvfs_new_id(a->fs, &r->id);
+	if (err || !inode_is_dir(r))
+		return err;
+	err = create_choose_prefix(a->fs, a->txn, model_key_slice(&p->parent), p->name, r, fresh);
+	place_prefix(r, model_key_slice(&p->parent), p->name, &prefix);
+	return err ? err : receive_adopt(a, model_key_slice(&prefix));
 }
 
 static int receive_contents(struct receive_apply *a, const struct stream_item *item)
 {
-	struct kvfs *fs = a->r->fs;
+	struct kvfs *fs = a->fs;
 	struct inode *r = &a->rec.r;
 	uint64_t size = item->attr.size;
 	int err = 0;
@@ -225,7 +260,7 @@ int receive_close_file(struct receive_apply *a)
 static int receive_hash(struct receive_apply *a, const struct stream_item *item,
 			const struct receive_place *p, bool chunked)
 {
-	bool leave_old = a->r->full || !p->in_place || tops_contain(&a->old, item->from);
+	bool leave_old = a->full || !p->in_place || tops_contain(&a->old, item->from);
 	bool leave_new = tops_contain(&a->new, item->path);
 	struct inode now = a->rec.r;
 	int err = 0;
@@ -353,7 +388,7 @@ int receive_link(struct receive_apply *a, const struct stream_item *item)
 	if (err)
 		return err;
 	place_id(MODEL_INODES, a->was.r.id, &inode);
-	err = inode_get(a->r->fs, a->txn, &inode, false, &a->rec);
+	err = inode_get(a->fs, a->txn, &inode, false, &a->rec);
 	if (err)
 		return err == -KV_E_NOTFOUND ? -EPROTO : err;
 	p.in_place = old && p.there && p.id == a->was.r.id &&

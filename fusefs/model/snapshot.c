@@ -97,11 +97,30 @@ static int snapshot_create_locked(struct kvfs *fs, const char *name, struct kv_s
 	return err ? err : deleted;
 }
 
+/* Nobody else puts or deletes the key meanwhile. */
+static int snapshot_create_alone(struct kvfs *fs, const char *name, struct kv_slice path)
+{
+	struct kv_txn *lock = NULL;
+	struct model_key key;
+	int err = kv_txn_begin(fs->db, NULL, &lock);
+
+	place_meta(SNAPSHOT_OF, &key);
+	if (!err)
+		err = kv_txn_lock(lock, key.keyspace, model_key_slice(&key));
+	if (!err)
+		err = snapshot_create_locked(fs, name, path);
+	kv_txn_abort(lock);
+	return err;
+}
+
+int snapshot_create_now(struct kvfs *fs, const char *name)
+{
+	return snapshot_create_alone(fs, name, kv_slice_of(NULL, 0));
+}
+
 int kvfs_snapshot_create_of(struct kvfs *fs, const char *name, struct kv_slice of)
 {
 	struct kv_buf path = {0};
-	struct kv_txn *lock = NULL;
-	struct model_key key;
 	int err;
 
 	err = kvfs_snapshot_check_name(name);
@@ -113,15 +132,8 @@ int kvfs_snapshot_create_of(struct kvfs *fs, const char *name, struct kv_slice o
 		err = node_table_each(fs, times_flush);
 	if (!err && fs->lazytime)
 		err = times_flush(fs, &fs->root);
-	/* Nobody else puts or deletes the key meanwhile. */
-	place_meta(SNAPSHOT_OF, &key);
 	if (!err)
-		err = kv_txn_begin(fs->db, NULL, &lock);
-	if (!err)
-		err = kv_txn_lock(lock, key.keyspace, model_key_slice(&key));
-	if (!err)
-		err = snapshot_create_locked(fs, name, kv_buf_slice(&path));
-	kv_txn_abort(lock);
+		err = snapshot_create_alone(fs, name, kv_buf_slice(&path));
 	kv_buf_free(&path);
 	return err;
 }

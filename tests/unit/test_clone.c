@@ -468,7 +468,7 @@ START_TEST(test_a_snapshot_keeps_what_was_shared_in_it)
 	ok(make_clone("then", "c", "d"));
 	ok(make_clone("then", "s", "e"));
 	expect("d/big", large_slice());
-	ok(kvfs_snapshot_restore(m.fs, "then"));
+	ok(kvfs_snapshot_restore(m.fs, "then", NULL, NULL));
 	ck_assert_uint_eq(chunks(), 4);
 	write_at("s/big", 0, "x");
 	expect("c/big", large_slice());

@@ -185,7 +185,7 @@ START_TEST(test_a_snapshot_of_a_directory_shows_it_as_its_root)
 	ok(kvfs_close(old.fs));
 	fails(kvfs_snapshot_hash(m.fs, "s", hash), -EOPNOTSUPP);
 	fails(kvfs_send_open(m.fs, NULL, "s", NULL, &send), -EOPNOTSUPP);
-	fails(kvfs_snapshot_restore(m.fs, "s"), -EOPNOTSUPP);
+	fails(kvfs_snapshot_restore(m.fs, "s", NULL, NULL), -EOPNOTSUPP);
 	ok(kvfs_clone(m.fs, "s", test_str("c"), test_str("back"), NULL, NULL));
 	ok(kvfs_clone(m.fs, "s", test_str(""), test_str("b2"), NULL, NULL));
 	ok(kvfs_key_get(m.fs, test_str("back/f"), &got));

@@ -3,12 +3,7 @@
  * Streams between two simulated hosts: random changes, each sent as a difference and compared by
  * a root hash that is computed from nothing; power cuts while receiving.
  */
-#include <linux/falloc.h>
-
-#include "fusefs/model/roothash.h"
-#include "fusefs/model/state.h"
-#include "kvcore/base/base.h"
-#include "tests/support/model_fixture.h"
+#include "tests/support/model_random.h"
 
 static struct model_fixture m, other;
 
@@ -56,130 +51,9 @@ static int receive(const struct kv_buf *stream, size_t piece, struct kvfs_receiv
 			r, kv_slice_of(stream->data + off,
 				       stream->len - off < piece ? stream->len - off : piece));
 	if (!err)
-		err = kvfs_receive_finish(r, done);
+		err = kvfs_receive_finish(r, NULL, NULL, done);
 	kvfs_receive_close(r);
 	return err;
-}
-
-/* The root hash of what is there now, from all of it. */
-static void hash_now(struct kvfs *fs, uint8_t out[KVFS_HASH_LEN])
-{
-	struct state now;
-	struct roothash h;
-
-	ok(roothash_init(&h));
-	ok(state_open(fs, NULL, &now));
-	ok(roothash_tree(&h, now.txn, test_str(""), test_str(""), true));
-	ok(roothash_final(&h, out));
-	state_close(&now);
-	roothash_fini(&h);
-}
-
-/* ---- random changes ---- */
-
-#define NAMES 5U
-
-static char name_buf[2][16];
-
-static const char *name_of(unsigned slot, unsigned i)
-{
-	(void)snprintf(name_buf[slot], sizeof(name_buf[slot]), "n%u", i);
-	return name_buf[slot];
-}
-
-/* A directory found by a random walk down. */
-static struct kvfs_node *some_dir(struct test_rng *rng)
-{
-	struct kvfs_node *dir = m.root, *next;
-	struct kvfs_attr attr;
-
-	for (unsigned depth = (unsigned)test_rng_below(rng, 4); depth; depth--) {
-		if (kvfs_lookup(m.fs, dir, name_of(0, (unsigned)test_rng_below(rng, NAMES)), &next,
-				&attr))
-			continue;
-		if ((attr.mode & S_IFMT) != S_IFDIR) {
-			model_forget(&m, next);
-			continue;
-		}
-		if (dir != m.root)
-			model_forget(&m, dir);
-		dir = next;
-	}
-	return dir;
-}
-
-static void change_file(struct test_rng *rng, struct kvfs_node *dir, const char *name)
-{
-	struct kvfs_node *node;
-	struct kvfs_attr attr;
-	uint8_t data[5000];
-
-	if (kvfs_lookup(m.fs, dir, name, &node, &attr))
-		return;
-	test_rng_fill(rng, data, sizeof(data));
-	if ((attr.mode & S_IFMT) == S_IFREG) {
-		switch (test_rng_below(rng, 4)) {
-		case 0:
-			attr.size = test_rng_below(rng, 400000);
-			ok(kvfs_setattr(m.fs, node, KVFS_SET_SIZE, &attr, NULL));
-			break;
-		case 1:
-			ok(kvfs_fallocate(m.fs, node, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					  test_rng_below(rng, 100000),
-					  1 + test_rng_below(rng, 200000)));
-			break;
-		default:
-			ok(kvfs_write(m.fs, node, test_rng_below(rng, 300000),
-				      kv_slice_of(data, 1 + test_rng_below(rng, sizeof(data))),
-				      false));
-		}
-	} else {
-		ok(kvfs_setxattr(m.fs, node, "user.x", kv_slice_of(data, test_rng_below(rng, 3000)),
-				 0));
-	}
-	model_forget(&m, node);
-}
-
-static void step(struct test_rng *rng)
-{
-	struct kvfs_node *a = some_dir(rng), *b = some_dir(rng), *node;
-	const char *x = name_of(0, (unsigned)test_rng_below(rng, NAMES));
-	const char *y = name_of(1, (unsigned)test_rng_below(rng, NAMES));
-
-	switch (test_rng_below(rng, 12)) {
-	case 0:
-	case 1:
-		(void)!kvfs_mkdir(m.fs, a, x, 0755, &model_owner, NULL, NULL);
-		break;
-	case 2:
-	case 3:
-		(void)!kvfs_mknod(m.fs, a, x, S_IFREG | 0644, 0, &model_owner, NULL, NULL);
-		break;
-	case 4:
-		(void)!kvfs_symlink(m.fs, a, x, y, &model_owner, NULL, NULL);
-		break;
-	case 5:
-		if (kvfs_unlink(m.fs, a, x))
-			(void)!kvfs_rmdir(m.fs, a, x);
-		break;
-	case 6:
-		if (!kvfs_lookup(m.fs, a, x, &node, NULL)) {
-			(void)!kvfs_link(m.fs, node, b, y, NULL, NULL);
-			model_forget(&m, node);
-		}
-		break;
-	case 7:
-	case 8:
-		(void)!kvfs_rename(m.fs, a, x, b, y,
-				   test_rng_below(rng, 3) ? 0 : KVFS_RENAME_EXCHANGE);
-		break;
-	default:
-		change_file(rng, a, x);
-	}
-	if (a != m.root)
-		model_forget(&m, a);
-	if (b != m.root)
-		model_forget(&m, b);
 }
 
 START_TEST(test_random_differences_arrive)
@@ -192,7 +66,7 @@ START_TEST(test_random_differences_arrive)
 
 	for (unsigned round = 0; round < 40; round++) {
 		for (unsigned n = (unsigned)test_rng_below(&rng, 60); n; n--)
-			step(&rng);
+			random_step(&m, &rng);
 		(void)snprintf(name, sizeof(name), "s%u", round);
 		ok(kvfs_snapshot_create(m.fs, name));
 		make_stream(from[0] ? from : NULL, name, &stream);
@@ -222,7 +96,7 @@ static void fill(unsigned seed)
 	struct test_rng rng = {seed};
 
 	for (unsigned n = 0; n < 200; n++)
-		step(&rng);
+		random_step(&m, &rng);
 }
 
 START_TEST(test_a_power_cut_leaves_before_or_after)
@@ -294,13 +168,148 @@ START_TEST(test_any_flipped_bit_is_found)
 }
 END_TEST
 
-START_TEST(test_nodes_in_use_are_not_pulled_away)
+/* Whether what is open of a node is what is there at a path. */
+static void expect_at(const char *name, struct kvfs_node *node)
 {
-	struct kvfs_node *d = model_mkdir(&other, other.root, "d");
+	struct kvfs_node *now = model_lookup(&other, other.root, name);
+
+	ck_assert_ptr_eq(now, node);
+	model_forget(&other, now);
+}
+
+static void count_stale(void *ctx, uint64_t ino, const char *name)
+{
+	unsigned *count = ctx;
+
+	(void)ino;
+	(void)name;
+	++*count;
+}
+
+static int receive_into(struct kvfs_receive *r, const struct kv_buf *stream)
+{
+	return kvfs_receive_put(r, kv_buf_slice(stream));
+}
+
+START_TEST(test_open_files_live_on)
+{
+	struct kvfs_node *kept, *gone, *moved, *d;
+	struct kv_buf first = {0}, second = {0};
+	struct kvfs_draft_hooks hooks = {0};
+	struct kvfs_received done;
+	struct kvfs_receive *r;
+	unsigned stale = 0;
+
+	d = model_mkdir(&m, m.root, "d");
+	model_forget(&m, model_mkfile(&m, m.root, "kept", test_str("old")));
+	model_forget(&m, model_mkfile(&m, m.root, "gone", test_str("gone")));
+	model_forget(&m, model_mkfile(&m, m.root, "moved", test_str("moved")));
+	ok(kvfs_snapshot_create(m.fs, "a"));
+	make_stream(NULL, "a", &first);
+	kept = model_lookup(&m, m.root, "kept");
+	ok(kvfs_write(m.fs, kept, 0, test_str("new contents"), false));
+	model_forget(&m, kept);
+	ok(kvfs_unlink(m.fs, m.root, "gone"));
+	ok(kvfs_rename(m.fs, m.root, "moved", d, "here", 0));
+	model_forget(&m, d);
+	ok(kvfs_snapshot_create(m.fs, "b"));
+	make_stream("a", "b", &second);
+
+	ok(receive(&first, 1000, &done));
+	kept = model_lookup(&other, other.root, "kept");
+	gone = model_lookup(&other, other.root, "gone");
+	moved = model_lookup(&other, other.root, "moved");
+	hooks.stale = count_stale;
+	hooks.ctx = &stale;
+	ok(kvfs_receive_open(other.fs, test_str(""), &r));
+	ok(receive_into(r, &second));
+	model_expect(&other, kept, test_str("old"));
+	ok(kvfs_receive_finish(r, NULL, &hooks, &done));
+	kvfs_receive_close(r);
+	ck_assert_uint_ge(stale, 5); /* three files, two names, d and the root */
+	expect_at("kept", kept);
+	model_expect(&other, kept, test_str("new contents"));
+	model_expect(&other, gone, test_str("gone"));
+	ck_assert_uint_eq(model_attr(&other, gone).nlink, 0);
+	model_expect(&other, moved, test_str("moved"));
+	d = model_lookup(&other, other.root, "d");
+	ck_assert_uint_eq(kvfs_node_parent_ino(other.fs, moved), kvfs_node_ino(d));
+	model_forget(&other, d);
+	model_forget(&other, kept);
+	model_forget(&other, gone);
+	model_forget(&other, moved);
+	ck_assert_uint_eq(model_count_keys(&other, MODEL_ORPHANS), 0);
+	model_check(&other);
+	kv_buf_free(&first);
+	kv_buf_free(&second);
+}
+END_TEST
+
+/* What is changed in the directory after the stream began is not lost, and said. */
+START_TEST(test_changes_while_it_comes_are_told)
+{
+	struct kv_buf first = {0}, second = {0};
+	struct kvfs_received done;
 	struct kvfs_receive *r;
 
-	fails(kvfs_receive_open(other.fs, test_str(""), &r), -KV_E_BUSY);
-	model_forget(&other, d);
+	fill(4);
+	ok(kvfs_snapshot_create(m.fs, "a"));
+	make_stream(NULL, "a", &first);
+	fill(5);
+	ok(kvfs_snapshot_create(m.fs, "b"));
+	make_stream("a", "b", &second);
+	model_forget(&other, model_mkdir(&other, other.root, "in"));
+	ok(kvfs_receive_open(other.fs, test_str("in"), &r));
+	ok(receive_into(r, &first));
+	ok(kvfs_receive_finish(r, NULL, NULL, &done));
+	kvfs_receive_close(r);
+
+	ok(kvfs_receive_open(other.fs, test_str("in"), &r));
+	ok(receive_into(r, &second));
+	ok(kvfs_key_put(other.fs, test_str("in/local"), test_str("x"), 0));
+	fails(kvfs_receive_finish(r, NULL, NULL, &done), -EBUSY);
+	kvfs_receive_close(r);
+	ck_assert_uint_eq(model_count_keys(&other, MODEL_ORPHANS), 0);
+	fails(kvfs_snapshot_hash(other.fs, "b", done.hash), -KV_E_NOTFOUND);
+	/* Beside it others may do what they want. */
+	ok(kvfs_key_delete(other.fs, test_str("in/local")));
+	ok(kvfs_snapshot_drop(other.fs, "a")); /* so that the contents count, not the times */
+	ok(kvfs_receive_open(other.fs, test_str("in"), &r));
+	fails(receive_into(r, &second), -ESTALE);
+	kvfs_receive_close(r);
+	model_check(&other);
+	kv_buf_free(&first);
+	kv_buf_free(&second);
+}
+END_TEST
+
+START_TEST(test_changes_beside_the_directory_do_no_harm)
+{
+	struct kv_buf first = {0}, value = {0};
+	struct kvfs_received done;
+	struct kvfs_receive *r;
+
+	fill(6);
+	ok(kvfs_snapshot_create(m.fs, "a"));
+	make_stream(NULL, "a", &first);
+	model_forget(&other, model_mkdir(&other, other.root, "in"));
+	ok(kvfs_receive_open(other.fs, test_str("in"), &r));
+	ok(receive_into(r, &first));
+	ok(kvfs_key_put(other.fs, test_str("local"), test_str("x"), 0));
+	ok(kvfs_receive_finish(r, NULL, NULL, &done));
+	kvfs_receive_close(r);
+	ok(kvfs_key_get(other.fs, test_str("local"), &value));
+	kv_buf_free(&value);
+	model_check(&other);
+	kv_buf_free(&first);
+}
+END_TEST
+
+START_TEST(test_where_nothing_can_be_received_is_said)
+{
+	struct kvfs_receive *r;
+
+	model_forget(&other, model_mkdir(&other, other.root, "d"));
 	fails(kvfs_receive_open(other.fs, test_str("none"), &r), -ENOENT);
 	ok(kvfs_set_readonly(other.fs, true));
 	fails(kvfs_receive_open(other.fs, test_str("d"), &r), -KV_E_READONLY);
@@ -313,7 +322,10 @@ int main(void)
 		test_random_differences_arrive,
 		test_a_power_cut_leaves_before_or_after,
 		test_any_flipped_bit_is_found,
-		test_nodes_in_use_are_not_pulled_away,
+		test_open_files_live_on,
+		test_changes_while_it_comes_are_told,
+		test_changes_beside_the_directory_do_no_harm,
+		test_where_nothing_can_be_received_is_said,
 	};
 
 	return test_suite_run_with("receive", tests, KV_ARRAY_COUNT(tests), 120, setup, teardown);

@@ -13,22 +13,28 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fusefs/channel.h"
+#include "fusefs/confine.h"
 #include "fusefs/mountinfo.h"
 #include "fusefs/session.h"
 
 #define DEVICE		 "/dev/fuse"
 #define FUSE_CONF	 "/etc/fuse.conf"
 #define WAIT_FOR_CLOSE_S 30
+
+struct rights {
+	struct log *log;
+	bool given_up;
+};
 
 struct paths {
 	char *volume, *dir; /* absolute */
@@ -167,7 +173,18 @@ static void explain_open(const char *volume, int err, bool readonly, struct log 
 		log_error(log, "%s: %s", volume, kv_strerror(err));
 }
 
-static void fill_options(const struct mount_options *opt, struct log *log, struct kvfs_options *out)
+/* Opening is the last thing that needs rights, and what is read from now on is a stranger's. */
+static int give_up_rights(void *ctx)
+{
+	struct rights *r = ctx;
+	int err = r->given_up ? 0 : confine_daemon(r->log);
+
+	r->given_up = !err;
+	return err;
+}
+
+static void fill_options(const struct mount_options *opt, struct rights *rights,
+			 struct kvfs_options *out)
 {
 	*out = (struct kvfs_options){
 		.atime = opt->atime == OPTIONS_NOATIME	     ? KVFS_NOATIME
@@ -179,7 +196,9 @@ static void fill_options(const struct mount_options *opt, struct log *log, struc
 				.cache_bytes = opt->cache_bytes,
 				.commit_interval_ms = opt->commit_s * 1000,
 				.wait_ms = WAIT_FOR_CLOSE_S * 1000,
-				.log = &log->sink,
+				.log = &rights->log->sink,
+				.opened = opt->confine == OPTIONS_OFF ? NULL : give_up_rights,
+				.opened_ctx = rights,
 			},
 	};
 	if (opt->sync == OPTIONS_ON)
@@ -210,11 +229,12 @@ static int open_volume(const struct mount_options *opt, const char *volume, stru
 		       struct kvfs **out)
 {
 	bool readonly = opt->readonly == OPTIONS_ON;
+	struct rights rights = {.log = log};
 	struct kvfs_options options;
 	struct kvfs *fs = NULL;
 	int err;
 
-	fill_options(opt, log, &options);
+	fill_options(opt, &rights, &options);
 	err = is_write_protected(volume) ? -EROFS : kvfs_open(volume, &options, &fs);
 	if (readonly &&
 	    (err == -EACCES || err == -EPERM || err == -EROFS || err == -KV_E_FEATURE)) {
@@ -291,53 +311,106 @@ static void fini_daemon(struct kvfsd *d)
 	listing_fini(&d->listings);
 }
 
+/* What going into the background needs: it was got before files could no longer be opened. */
+struct background {
+	int report_fd; /* of the verdict */
+	int null_fd;
+};
+
 /* Standard streams would keep a pipe or a terminal of the caller's open for as long as the mount
  * lives. */
-static int go_background(struct log *log, int report_fd)
+static void go_background(struct log *log, const struct background *bg)
 {
 	int verdict = MOUNT_OK;
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	if (null < 0 || setsid() < 0 || chdir("/")) {
-		log_error(log, "cannot go into the background: %s", strerror(errno));
-		return -EIO;
-	}
+	(void)setsid(); /* fails for who leads a group, which a forked process never does */
 	log_to_syslog(log);
 	for (int fd = 0; fd <= 2; fd++)
-		(void)dup2(null, fd);
-	if (null > 2)
-		close(null);
+		(void)dup2(bg->null_fd, fd);
+	if (bg->null_fd > 2)
+		close(bg->null_fd);
 	/* If the parent is gone, nobody waits for the verdict. */
-	(void)!write(report_fd, &verdict, sizeof(verdict));
-	close(report_fd);
-	return 0;
+	(void)!write(bg->report_fd, &verdict, sizeof(verdict));
+	close(bg->report_fd);
 }
 
-/* The volume is open; serve it and close it. @report_fd: -1 in the foreground */
-static int serve_volume(struct kvfsd *d, const struct paths *paths, int report_fd)
+/* The volume is open; serve it until the end. */
+static int serve_volume(struct kvfsd *d, const struct paths *paths, const struct background *bg)
 {
 	struct session session;
-	int err, wait_err;
+	int err;
 
-	err = session_start(&session, d, "mount.kvfs", paths->volume, paths->dir);
+	err = session_start(&session, d);
 	if (err)
 		return err;
-	if (report_fd >= 0)
-		err = go_background(d->log, report_fd);
-	if (err)
-		(void)kill(getpid(), SIGTERM); /* which is blocked until session_wait */
+	if (bg)
+		go_background(d->log, bg);
 	log_line(d->log, KV_LOG_INFO, "%s: mounted at %s", paths->volume, paths->dir);
-	wait_err = session_wait(&session);
-	return err ? err : wait_err;
+	return session_wait(&session);
+}
+
+/* Open the volume, serve it and close it. The stewards run. */
+static int open_and_serve(struct kvfsd *d, const struct paths *paths, const struct background *bg)
+{
+	struct kvfs *live = NULL;
+	int err, close_err;
+
+	err = open_volume(d->opt, paths->volume, d->log, &live);
+	if (err)
+		return err;
+	d->fs = live;
+	if (d->opt->snapshot[0])
+		err = open_snapshot(d->opt, live, d->log, &d->fs);
+	if (!err)
+		err = serve_volume(d, paths, bg);
+	control_close_directories(d);
+	op_close_directories(d);
+	tree_close_all(&d->trees);
+	channel_end_all(&d->control);
+	feed_stop(d);
+	if (d->fs != live)
+		(void)!kvfs_close(d->fs); /* it only read */
+	close_err = kvfs_close(live);
+	if (close_err)
+		log_error(d->log, "%s: the last changes may be lost: %s", paths->volume,
+			  kv_strerror(close_err));
+	else
+		log_line(d->log, KV_LOG_INFO, "%s: closed", paths->volume);
+	return err ? err : close_err;
+}
+
+/* What the daemon cannot do once it has given up its rights, others do for it. */
+static int with_stewards(struct kvfsd *d, const struct paths *paths, const struct background *bg)
+{
+	struct steward mounts, looks;
+	int err = steward_start(&mounts, STEWARD_MOUNTS, d->opt, d->log);
+
+	if (err)
+		goto out;
+	d->steward = &mounts;
+	if (d->opt->txn != OPTIONS_TXN_WRITE)
+		err = steward_start(&looks, STEWARD_LOOKS, d->opt, d->log);
+	if (!err && d->opt->txn != OPTIONS_TXN_WRITE)
+		d->looker = &looks;
+out:
+	if (err) {
+		log_error(d->log, "cannot start: %s", strerror(-err));
+	} else {
+		tzset(); /* the zone of syslog's lines */
+		err = open_and_serve(d, paths, bg);
+	}
+	steward_stop(d->looker);
+	steward_stop(d->steward);
+	d->looker = d->steward = NULL;
+	return err;
 }
 
 static enum mount_status serve(const struct mount_options *opt, struct log *log,
-			       const struct paths *paths, int report_fd)
+			       const struct paths *paths, const struct background *bg)
 {
 	struct mount_options resolved = *opt;
 	struct kvfsd d = {.opt = &resolved, .log = log};
-	struct kvfs *live = NULL;
-	int err, close_err;
+	int err;
 
 	resolved.volume = paths->volume;
 	resolved.dir = paths->dir;
@@ -352,31 +425,23 @@ static enum mount_status serve(const struct mount_options *opt, struct log *log,
 		log_error(log, "cannot start: %s", kv_strerror(err));
 		return MOUNT_FAILED;
 	}
-	err = open_volume(&resolved, paths->volume, log, &live);
-	if (err)
-		goto out;
-	d.fs = live;
-	if (opt->snapshot[0])
-		err = open_snapshot(&resolved, live, log, &d.fs);
-	if (!err)
-		err = serve_volume(&d, paths, report_fd);
-	control_close_directories(&d);
-	op_close_directories(&d);
-	tree_close_all(&d.trees);
-	channel_end_all(&d.control);
-	feed_stop(&d);
-	if (d.fs != live)
-		(void)!kvfs_close(d.fs); /* it only read */
-	close_err = kvfs_close(live);
-	if (close_err)
-		log_error(log, "%s: the last changes may be lost: %s", paths->volume,
-			  kv_strerror(close_err));
-	else
-		log_line(log, KV_LOG_INFO, "%s: closed", paths->volume);
-	err = err ? err : close_err;
-out:
+	err = with_stewards(&d, paths, bg);
 	fini_daemon(&d);
 	return err ? MOUNT_FAILED : MOUNT_OK;
+}
+
+/* In the child. */
+static enum mount_status serve_behind(const struct mount_options *opt, struct log *log,
+				      const struct paths *paths, int report_fd)
+{
+	struct background bg = {.report_fd = report_fd};
+
+	bg.null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (bg.null_fd < 0 || chdir("/")) {
+		log_error(log, "cannot go into the background: %s", strerror(errno));
+		return MOUNT_FAILED;
+	}
+	return serve(opt, log, paths, &bg);
 }
 
 static enum mount_status wait_for_verdict(pid_t child, int fd)
@@ -410,7 +475,7 @@ static enum mount_status serve_in_background(const struct mount_options *opt, st
 	child = fork();
 	if (child == 0) {
 		close(fds[0]);
-		return serve(opt, log, paths, fds[1]);
+		return serve_behind(opt, log, paths, fds[1]);
 	}
 	if (child < 0)
 		log_error(log, "cannot start the daemon: %s", strerror(errno));
@@ -426,7 +491,7 @@ enum mount_status mount_run(const struct mount_options *opt, struct log *log)
 	struct paths paths = {0};
 
 	if (!check(opt, log, &paths))
-		status = opt->foreground ? serve(opt, log, &paths, -1)
+		status = opt->foreground ? serve(opt, log, &paths, NULL)
 					 : serve_in_background(opt, log, &paths);
 	free(paths.volume);
 	free(paths.dir);

@@ -25,6 +25,7 @@
 #include "fusefs/model/kvfs.h"
 #include "fusefs/options.h"
 #include "fusefs/staged.h"
+#include "fusefs/steward.h"
 #include "fusefs/tree.h"
 #include "fusefs/txn.h"
 
@@ -83,6 +84,8 @@ struct kvfsd {
 	struct direct direct;
 	struct txns txns;
 	struct staged_files staged;
+	struct steward *steward;   /* [const] for the mount; NULL: none, as looker */
+	struct steward *looker;	   /* [const] for the option txn */
 	struct fuse_session *fuse; /* [const] */
 	_Atomic dev_t device;	   /* [atomic] of the mount, 0 until it answers */
 	atomic_uint_fast64_t requests[OP_REQUEST_COUNT]; /* [atomic] so far */

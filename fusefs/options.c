@@ -65,6 +65,8 @@ static const struct flag flags[] = {
 	{"noacl", FIELD(noacl), OPTIONS_ON},
 	{"xattr", FIELD(noxattr), OPTIONS_OFF},
 	{"noxattr", FIELD(noxattr), OPTIONS_ON},
+	{"confine", FIELD(confine), OPTIONS_ON},
+	{"noconfine", FIELD(confine), OPTIONS_OFF},
 	{"debug", FIELD(debug), OPTIONS_ON},
 	{"snapshot_ino=original", FIELD(snapshot_ino), OPTIONS_INO_ORIGINAL},
 	{"snapshot_ino=unique", FIELD(snapshot_ino), OPTIONS_INO_UNIQUE},
@@ -427,6 +429,7 @@ void options_print_help(void)
 		    "  writeback          the kernel collects writes before it sends them\n"
 		    "  noacl              no POSIX access control lists\n"
 		    "  noxattr            no extended attributes, which makes writes cheaper\n"
+		    "  noconfine          the daemon keeps its rights and all system calls\n"
 		    "  allow_other        users other than the one who mounts may look in\n"
 		    "  [no]default_permissions  whether the kernel checks file modes\n"
 		    "Details: mount.kvfs(8)\n",

@@ -47,6 +47,7 @@ struct mount_options {
 	int sync, lazytime;
 	int writeback;
 	int noacl, noxattr;
+	int confine; /* OPTIONS_OFF: rights are kept, and no call is forbidden */
 	int debug;
 	int atime; /* enum options_atime */
 

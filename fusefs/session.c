@@ -8,19 +8,16 @@
  *                             +- SIGTERM: unmount() -> the same
  *                             +- SIGTERM, files open: syncfs, detach, stop_serving()
  *
- * SIGUSR2 tells the first thread that serving has ended, SIGUSR1 interrupts a read.
+ * What needs rights is done by a steward (steward.h). SIGUSR2 tells the first thread that serving
+ * has ended, SIGUSR1 interrupts a read.
  */
 #include "fusefs/session.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fusefs/device.h"
@@ -134,22 +131,21 @@ static int collect_options(const struct mount_options *opt, const char *source, 
 	return err;
 }
 
-static int new_session(struct session *s, const char *program, const char *source)
+int session_new(const struct mount_options *opt, struct kvfsd *d, struct fuse_session **out)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	char *options = NULL;
 	int err;
 
-	err = collect_options(s->d->opt, source, &options);
+	err = collect_options(opt, opt->volume, &options);
 	if (err)
 		goto out;
 	err = -ENOMEM;
-	if (fuse_opt_add_arg(&args, program) || fuse_opt_add_arg(&args, "-o") ||
+	if (fuse_opt_add_arg(&args, "mount.kvfs") || fuse_opt_add_arg(&args, "-o") ||
 	    fuse_opt_add_arg(&args, options))
 		goto out;
-	s->fuse = fuse_session_new(&args, &op_table, sizeof(op_table), s->d);
-	s->d->fuse = s->fuse;
-	if (s->fuse)
+	*out = fuse_session_new(&args, &op_table, sizeof(op_table), d);
+	if (*out)
 		err = 0;
 out:
 	fuse_opt_free_args(&args);
@@ -160,40 +156,49 @@ out:
 /* Wait for the kernel and the daemon to agree, by asking for the root directory. */
 static int probe(struct session *s)
 {
-	struct stat st;
+	dev_t device;
+	int err = steward_probe(s->d->steward, &device);
 
-	if (stat(s->dir, &st)) {
-		int err = -errno;
-
+	if (err)
 		log_error(s->d->log, "%s: mounted, but does not answer: %s", s->dir,
 			  strerror(-err));
-		return err;
-	}
-	s->device = st.st_dev;
-	atomic_store(&s->d->device, st.st_dev);
-	return 0;
+	else
+		atomic_store(&s->d->device, device);
+	return err;
 }
 
-int session_start(struct session *s, struct kvfsd *d, const char *program, const char *source,
-		  const char *dir)
+/* The steward mounts, and libfuse is given the connection: so it leaves the directory alone. */
+static int attach(struct session *s)
 {
-	bool mounted = false, started = false;
+	char name[32];
+	int fd = steward_mount(s->d->steward);
+
+	if (fd < 0)
+		return fd; /* libfuse or fusermount3 has said why */
+	(void)snprintf(name, sizeof(name), "/dev/fd/%d", fd);
+	if (!fuse_session_mount(s->fuse, name))
+		return 0;
+	close(fd);
+	return -EIO;
+}
+
+int session_start(struct session *s, struct kvfsd *d)
+{
+	bool started = false;
 	int err;
 
-	*s = (struct session){.d = d, .dir = dir};
-	err = new_session(s, program, source);
+	*s = (struct session){.d = d, .dir = d->opt->dir};
+	err = session_new(d->opt, d, &s->fuse);
 	if (err) {
 		log_error(d->log, "cannot start a session: %s", strerror(-err));
 		return err;
 	}
+	d->fuse = s->fuse;
 	err = set_signals();
+	if (!err)
+		err = attach(s);
 	if (err)
 		goto out;
-	if (fuse_session_mount(s->fuse, dir)) {
-		err = -EIO; /* libfuse or fusermount3 has said why */
-		goto out;
-	}
-	mounted = true;
 	err = device_attach(s->fuse);
 	if (err)
 		goto out;
@@ -221,65 +226,27 @@ out:
 		(void)!pool_join(&s->pool);
 	}
 	direct_stop(&d->direct);
-	if (mounted)
-		fuse_session_unmount(s->fuse);
 	fuse_session_destroy(s->fuse);
+	(void)!steward_unmount(d->steward, true);
 	return err;
 }
 
 /* ---- the end ---- */
 
-static int run_fusermount(const char *dir, const char *how)
-{
-	char program[] = "fusermount3", quiet[] = "-q", ends[] = "--";
-	char *mode = strdup(how), *where = strdup(dir);
-	char *argv[] = {program, quiet, mode, ends, where, NULL};
-	int status = -1;
-	pid_t pid;
-
-	if (mode && where && !posix_spawnp(&pid, program, NULL, NULL, argv, environ))
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-			;
-	free(mode);
-	free(where);
-	return status == 0 ? 0 : -EBUSY;
-}
-
-/* Whether our mount is the one that is seen at its directory. */
-static bool is_visible(const struct session *s)
-{
-	struct stat st;
-
-	return stat(s->dir, &st) == 0 && st.st_dev == s->device;
-}
-
-static int unmount(const struct session *s, bool detach)
-{
-	if (geteuid() != 0)
-		return run_fusermount(s->dir, detach ? "-uz" : "-u");
-	return umount2(s->dir, UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) ? -errno : 0;
-}
-
-static void write_back(const struct session *s)
-{
-	int fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	if (syncfs(fd))
-		log_error(s->d->log, "%s: the kernel cannot write back: %s", s->dir,
-			  strerror(errno));
-	close(fd);
-}
-
 static void unmount_on_signal(struct session *s)
 {
-	if (is_visible(s)) {
-		if (unmount(s, false) == 0)
-			return;
+	struct steward *steward = s->d->steward;
+	int err = steward_unmount(steward, false);
+
+	if (!err)
+		return;
+	if (err != -ENOENT) {
 		/* Files are open. They stop working, but what was written to them is kept. */
-		write_back(s);
-		(void)unmount(s, true);
+		err = steward_sync(steward);
+		if (err)
+			log_error(s->d->log, "%s: the kernel cannot write back: %s", s->dir,
+				  strerror(-err));
+		(void)!steward_unmount(steward, true);
 	}
 	stop_serving(s);
 }
@@ -302,7 +269,8 @@ int session_wait(struct session *s)
 	txn_stop(&s->d->txns);
 	err = pool_join(&s->pool);
 	direct_stop(&s->d->direct);
-	fuse_session_unmount(s->fuse);
 	fuse_session_destroy(s->fuse);
+	if (err) /* nobody has unmounted */
+		(void)!steward_unmount(s->d->steward, true);
 	return err;
 }

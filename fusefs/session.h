@@ -14,17 +14,21 @@ struct session {
 	struct kvfsd *d;
 	struct fuse_session *fuse;
 	const char *dir; /* absolute, borrowed */
-	uint64_t device; /* st_dev of the mount */
 	struct pool pool;
 };
 
 /*
- * Mount at @dir, start serving and return once the root directory answers. What fails is logged.
- * @source: what mount(8) and df(1) show
+ * A session of libfuse that is not mounted yet, for the volume and the options of @opt.
+ * Return: 0, -ENOMEM.
+ */
+int session_new(const struct mount_options *opt, struct kvfsd *d, struct fuse_session **out)
+	KV_MUST_CHECK;
+/*
+ * Have the steward of @d mount, start serving and return once the root directory answers. What
+ * fails is logged.
  * Return: 0, or negative with nothing left behind.
  */
-int session_start(struct session *s, struct kvfsd *d, const char *program, const char *source,
-		  const char *dir) KV_MUST_CHECK;
+int session_start(struct session *s, struct kvfsd *d) KV_MUST_CHECK;
 /*
  * Serve until somebody unmounts, or until SIGTERM, SIGINT or SIGHUP, which unmount. Nothing of
  * the session is left afterwards.

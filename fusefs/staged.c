@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table of open files, and who holds them. What is asked of /proc sends no request
- * to the mount: the attributes of an open file are taken as the kernel has them
- * (AT_STATX_DONT_SYNC). A process that cannot be looked at is taken to hold the
+ * The table of open files, and who holds them, which a steward finds out (procs.c): the
+ * daemon may not look into processes. One that cannot be looked at is taken to hold the
  * file, so that the transaction ends with the last close at the latest.
  */
 #include "fusefs/staged.h"
@@ -19,6 +18,7 @@
 #include <unistd.h>
 
 #include "fusefs/op.h"
+#include "fusefs/procs.h"
 #include "kvcore/base/hash.h"
 
 struct staged {
@@ -66,70 +66,9 @@ static struct staged **find_locked(struct staged_files *all, fuse_ino_t ino, uin
 	return at;
 }
 
-/* ---- processes ---- */
-
-/* A number behind @label in a file of /proc; -1: there is none. */
-static long read_number(const char *path, const char *label, int base)
-{
-	char line[256];
-	long found = -1;
-	FILE *f = fopen(path, "re");
-
-	if (!f)
-		return -1;
-	while (found < 0 && fgets(line, sizeof(line), f))
-		if (strncmp(line, label, strlen(label)) == 0)
-			found = strtol(line + strlen(label), NULL, base);
-	(void)fclose(f);
-	return found;
-}
-
-/* The process that a thread belongs to; 0: not to be seen from here. */
-static pid_t process_of(pid_t tid)
-{
-	char path[64];
-	long pid;
-
-	if (!tid)
-		return 0;
-	(void)snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
-	pid = read_number(path, "Tgid:", 10);
-	return pid > 0 ? (pid_t)pid : tid;
-}
-
-static bool is_for_writing(pid_t pid, const char *fd)
-{
-	char path[64];
-	long flags;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/fdinfo/%.20s", (int)pid, fd);
-	flags = read_number(path, "flags:", 8);
-	return flags < 0 || (flags & O_ACCMODE) != O_RDONLY;
-}
-
-/* Whether a descriptor of the process leads to the file, and could change it. */
 static bool holds(const struct kvfsd *d, pid_t pid, fuse_ino_t ino)
 {
-	const struct dirent *e;
-	struct statx st;
-	char path[64];
-	bool found = false;
-	dev_t device = atomic_load(&d->device);
-	DIR *dir;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	dir = opendir(path);
-	if (!dir)
-		return errno != ENOENT && errno != ESRCH;
-	while (!found && (e = readdir(dir)) != NULL) {
-		if (e->d_name[0] == '.' ||
-		    statx(dirfd(dir), e->d_name, AT_STATX_DONT_SYNC, STATX_INO, &st) ||
-		    st.stx_ino != ino || makedev(st.stx_dev_major, st.stx_dev_minor) != device)
-			continue;
-		found = is_for_writing(pid, e->d_name);
-	}
-	closedir(dir);
-	return found;
+	return steward_process_holds(d->looker, pid, atomic_load(&d->device), ino);
 }
 
 /* ---- open files ---- */
@@ -157,7 +96,7 @@ int staged_open(struct kvfsd *d, fuse_ino_t ino, pid_t pid, struct kvfs_stage *s
 	}
 	h->stage = stage;
 	h->ino = ino;
-	h->users[0] = process_of(pid);
+	h->users[0] = procs_of(pid);
 	h->user_count = 1;
 	h->last = pid;
 	h->fresh = true;
@@ -199,7 +138,7 @@ static struct kvfs_stage *find_stage(struct kvfsd *d, fuse_ino_t ino,
 	h = *find_locked(&d->staged, ino, fi->fh);
 	if (h && pid && h->last != pid) {
 		/* Seldom another one: the lock may be held meanwhile. */
-		process = process_of(pid);
+		process = procs_of(pid);
 		add_user_locked(h, process);
 	}
 	if (h && pid) {
@@ -281,7 +220,7 @@ int staged_flush(struct kvfsd *d, fuse_ino_t ino, const struct fuse_file_info *f
 		return 0;
 	/* Who only inherited a descriptor does not become a user by closing it. */
 	users = users_of(d, ino, fi->fh, &count);
-	held = holds(d, process_of(pid), ino);
+	held = holds(d, procs_of(pid), ino);
 	for (size_t i = 0; users && i < count && !held; i++)
 		held = !users[i] || holds(d, users[i], ino);
 	if (users && !held) /* else the last close decides */
@@ -337,7 +276,7 @@ int staged_attr(struct kvfsd *d, struct kvfs *fs, fuse_ino_t ino, struct kvfs_no
 	int err = kvfs_getattr(fs, node, &attr);
 
 	if (!err && attr.staged && S_ISREG(attr.mode)) {
-		stage = stage_of_process(d, ino, process_of(pid));
+		stage = stage_of_process(d, ino, procs_of(pid));
 		if (stage) {
 			err = kvfs_stage_attr(stage, &attr);
 			kvfs_stage_unref(stage);

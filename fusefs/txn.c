@@ -321,12 +321,7 @@ static void on_done(void *ctx, int err)
 /* What programs have written by mmap(2), or the write-back cache holds, comes to the daemon. */
 static void collect_writes(struct kvfsd *d)
 {
-	int fd = open(d->opt->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	(void)syncfs(fd);
-	(void)close(fd);
+	(void)!steward_sync(d->steward);
 }
 
 static void commit(struct txns *all, struct txn_job *job)

@@ -252,6 +252,8 @@ static int open_all(struct kv_db *db, const char *path)
 	if (!err)
 		err = db->env->ops->volume_open(db->env, path, db->readonly ? OS_OPEN_RDONLY : 0,
 						db->options.wait_ms, &db->volume, NULL);
+	if (!err && db->options.opened)
+		err = db->options.opened(db->options.opened_ctx);
 	if (!err)
 		err = manifest_store_load(db->volume, db->sha256, &ml);
 	if (err)

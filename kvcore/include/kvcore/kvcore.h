@@ -97,6 +97,11 @@ struct kv_options {
 	const struct kv_trace *trace; /* called around I/O, commit, flush, compaction; copied; NULL:
 				       * none */
 	struct os_env *env;
+	/* Called by kv_open() when the volume is open and locked, before a byte of it is read and
+	 * before a thread is made: here a program gives up rights. Negative: kv_open() fails with
+	 * it. NULL: none. */
+	int (*opened)(void *ctx);
+	void *opened_ctx;
 };
 
 /**

@@ -72,9 +72,12 @@ START_TEST(test_a_sound_database_is_read_to_its_end)
 
 		ok(scrub(db, &s, 0, 0, &r));
 		ck_assert_uint_eq(s.found, 0);
-		ck_assert_uint_gt(r.tables, 0);
-		ck_assert_uint_gt(r.entries, SAMPLE_KEYS / 2);
-		ck_assert_uint_gt(r.values, 5);
+		/* What a compaction writes anew meanwhile was read by it, and is left out. */
+		if (flags) {
+			ck_assert_uint_gt(r.tables, 0);
+			ck_assert_uint_gt(r.entries, SAMPLE_KEYS / 2);
+			ck_assert_uint_gt(r.values, 5);
+		}
 		ck_assert_uint_eq(r.after, 0);
 		kv_get_stats(db, &stats);
 		ck_assert_uint_eq(stats.scrub_bytes, s.done);
@@ -85,10 +88,34 @@ START_TEST(test_a_sound_database_is_read_to_its_end)
 }
 END_TEST
 
+enum where { IN_PAGE, IN_FILTER, IN_VALUE, IN_SUPERBLOCK, IN_MANIFEST };
+
+/* No two sample volumes need have their tables at the same places. */
+static uint64_t place_of(struct sim_env *e, enum where where)
+{
+	struct manifest_loaded l;
+	const struct table_meta *t;
+	uint64_t off = 300; /* in the first copy of the superblock */
+
+	sample_load_manifest(e, &l);
+	t = &l.manifest.tables[0];
+	if (where == IN_PAGE)
+		off = t->extents[0].off + 10;
+	else if (where == IN_FILTER)
+		off = t->extents[0].off + t->filter.off + 100;
+	else if (where == IN_VALUE)
+		off = l.manifest.segments[0].extent.off + 10;
+	else if (where == IN_MANIFEST)
+		off = l.sb.manifest_extents[0].off + 3;
+	manifest_loaded_fini(&l);
+	return off;
+}
+
 /* Flips made behind the back of an open database. */
-static void check_flip(uint64_t off, enum kv_problem_id id, bool keyed)
+static void check_flip(enum where where, enum kv_problem_id id, bool keyed)
 {
 	struct sim_env *e = sample_volume_new(1, SAMPLE_CLOSED);
+	uint64_t off = place_of(e, where);
 	struct kv_db *db = open_sample(e, KV_OPEN_RDONLY);
 	struct kv_scrub_result r;
 	struct kv_stats stats;
@@ -108,19 +135,11 @@ static void check_flip(uint64_t off, enum kv_problem_id id, bool keyed)
 
 START_TEST(test_damage_is_found_wherever_it_is)
 {
-	struct sim_env *e = sample_volume_new(1, SAMPLE_CLOSED);
-	struct manifest_loaded l;
-	const struct table_meta *t;
-
-	sample_load_manifest(e, &l);
-	sim_env_free(e);
-	t = &l.manifest.tables[0];
-	check_flip(t->extents[0].off + 10, KV_PROBLEM_TABLE_PAGE, true);
-	check_flip(t->extents[0].off + t->filter.off + 100, KV_PROBLEM_TABLE_FILTER, false);
-	check_flip(l.manifest.segments[0].extent.off + 10, KV_PROBLEM_VALUE, true);
-	check_flip(300, KV_PROBLEM_SUPERBLOCK_COPY, false);
-	check_flip(l.sb.manifest_extents[0].off + 3, KV_PROBLEM_MANIFEST_COPY, false);
-	manifest_loaded_fini(&l);
+	check_flip(IN_PAGE, KV_PROBLEM_TABLE_PAGE, true);
+	check_flip(IN_FILTER, KV_PROBLEM_TABLE_FILTER, false);
+	check_flip(IN_VALUE, KV_PROBLEM_VALUE, true);
+	check_flip(IN_SUPERBLOCK, KV_PROBLEM_SUPERBLOCK_COPY, false);
+	check_flip(IN_MANIFEST, KV_PROBLEM_MANIFEST_COPY, false);
 }
 END_TEST
 

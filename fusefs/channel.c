@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The requests of the kvfs command that come by ioctl on .kvfs/channel: clone, diff, hash, restore,
- * scrub, send, snapshot, txn, watch.
+ * The requests of the kvfs command that come by ioctl on .kvfs/channel: clone, diff, hash, receive,
+ * restore, scrub, send, snapshot, txn, watch.
  *
  * A conversation is made by its first piece. It has a lock of its own, because an
  * answer may take long to find; whoever looks for a conversation holds a count of it
@@ -38,11 +38,24 @@ struct channel {
 	bool running;	      /* [mu] the request was run */
 	/* [mu] One of these makes the answer piece by piece; else it is complete. */
 	struct kvfs_send *send;
+	struct kvfs_receive *receive; /* [mu] takes what is put */
 	struct kvfs_watch *watch;
 	struct scrub *scrub;
 };
 
 /* ---- life ---- */
+
+/* Nobody else uses the conversation. */
+static void end_receive(struct control *c, struct channel *ch)
+{
+	if (!ch->receive)
+		return;
+	kvfs_receive_close(ch->receive);
+	ch->receive = NULL;
+	pthread_mutex_lock(&c->mu);
+	c->receiving = false;
+	pthread_mutex_unlock(&c->mu);
+}
 
 static void release(struct control *c, struct channel *ch)
 {
@@ -54,6 +67,7 @@ static void release(struct control *c, struct channel *ch)
 	if (!last)
 		return;
 	kvfs_send_close(ch->send);
+	end_receive(c, ch);
 	feed_unwatch(&c->feeds, ch->watch);
 	scrub_stop(ch->scrub);
 	kv_buf_free(&ch->in);
@@ -181,6 +195,113 @@ static int run_hash(struct kvfsd *d, struct channel *ch, const char *const *word
 	return err ? err : buf_append(&ch->out, hash, sizeof(hash));
 }
 
+/* ---- receive ---- */
+
+/* One at a time: there is one place where a stream is staged. */
+static int take_stage(struct control *c, bool keep)
+{
+	bool taken;
+
+	pthread_mutex_lock(&c->mu);
+	taken = c->receiving;
+	c->receiving = taken || keep;
+	pthread_mutex_unlock(&c->mu);
+	return taken ? -KV_E_BUSY : 0;
+}
+
+static int run_receive(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	int err = take_stage(&d->control, true);
+
+	if (err)
+		return err;
+	err = kvfs_receive_open(d->fs, kv_slice_of(words[1], strlen(words[1])), &ch->receive);
+	if (err) {
+		pthread_mutex_lock(&d->control.mu);
+		d->control.receiving = false;
+		pthread_mutex_unlock(&d->control.mu);
+	}
+	return err;
+}
+
+static int run_token(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	(void)words;
+	return kvfs_receive_token(d->fs, &ch->out);
+}
+
+static int run_discard(struct kvfsd *d, struct channel *ch, const char *const *words)
+{
+	int err = take_stage(&d->control, false);
+
+	(void)ch;
+	(void)words;
+	return err ? err : kvfs_receive_discard(d->fs);
+}
+
+/* By the thread that commits, because the kernel is told of what it has to forget. */
+struct finish_job {
+	fuse_req_t req;
+	struct channel *ch; /* a count of it */
+};
+
+static int on_finish_progress(void *ctx, uint64_t done, uint64_t total)
+{
+	struct finish_job *job = ctx;
+
+	(void)done;
+	(void)total;
+	return fuse_req_interrupted(job->req);
+}
+
+static void finish(struct kvfsd *d, void *ctx, bool stopped)
+{
+	struct finish_job *job = ctx;
+	struct channel *ch = job->ch;
+	const struct kv_progress progress = {on_finish_progress, job};
+	const struct kvfs_draft_hooks hooks = {.stale = txn_tell_stale, .ctx = d};
+	struct kvfs_received done;
+	int err = -EIO;
+
+	pthread_mutex_lock(&ch->mu);
+	if (!stopped && ch->receive)
+		err = kvfs_receive_finish(ch->receive, &progress, &hooks, &done);
+	if (!err)
+		err = buf_append(&ch->out, done.hash, sizeof(done.hash));
+	if (!err)
+		err = buf_append_byte(&ch->out, done.already);
+	if (!err)
+		err = buf_append(&ch->out, done.name, strlen(done.name));
+	end_receive(&d->control, ch);
+	pthread_mutex_unlock(&ch->mu);
+	control_note_change(d);
+	channel_reply(job->req, err);
+	release(&d->control, ch);
+	free(job);
+}
+
+/* The stream was put: the answer comes later. */
+static int run_finish(struct kvfsd *d, fuse_req_t req, struct channel *ch)
+{
+	struct finish_job *job = malloc(sizeof(*job));
+	int err;
+
+	if (!job)
+		return -ENOMEM;
+	*job = (struct finish_job){req, ch};
+	pthread_mutex_lock(&d->control.mu);
+	ch->users++;
+	pthread_mutex_unlock(&d->control.mu);
+	err = txn_defer(d, finish, job);
+	if (err) {
+		pthread_mutex_lock(&d->control.mu);
+		ch->users--; /* who asks has another */
+		pthread_mutex_unlock(&d->control.mu);
+		free(job);
+	}
+	return err;
+}
+
 /* ---- watch ---- */
 
 static int put_event(void *ctx, const struct kvfs_event *e)
@@ -253,10 +374,11 @@ static const struct {
 	bool any;	/* it looks itself at who asks; else root or the daemon's user */
 	int (*run)(struct kvfsd *d, struct channel *ch, const char *const *words);
 } requests[] = {
-	{"diff", 4, false, run_diff},	      {"hash", 2, false, run_hash},
+	{"diff", 4, false, run_diff},	      {"discard", 1, false, run_discard},
+	{"hash", 2, false, run_hash},	      {"receive", 2, false, run_receive},
 	{"scrub", 3, false, run_scrub},	      {"send", 4, false, run_send},
 	{"snapshot", 3, false, run_snapshot}, {"txn", 3, true, run_txn},
-	{"watch", 3, false, run_watch},
+	{"token", 1, false, run_token},	      {"watch", 3, false, run_watch},
 };
 
 static bool is_trusted(uid_t uid)
@@ -297,6 +419,11 @@ static int run(struct kvfsd *d, fuse_req_t req, struct channel *ch)
 	const char *end = at + ch->in.len;
 	unsigned count = 0;
 
+	if (ch->receive) {
+		int err = is_trusted(ch->uid) ? run_finish(d, req, ch) : -EPERM;
+
+		return err ? err : CHANNEL_LATER;
+	}
 	if (ch->running || !ch->in.len || end[-1])
 		return -EINVAL;
 	ch->running = true;
@@ -314,6 +441,10 @@ static int run(struct kvfsd *d, fuse_req_t req, struct channel *ch)
 
 static int put(struct channel *ch, const struct kvfs_channel *piece)
 {
+	if (ch->receive)
+		return is_trusted(ch->uid)
+			       ? kvfs_receive_put(ch->receive, kv_slice_of(piece->data, piece->len))
+			       : -EPERM;
 	if (ch->running)
 		return -EINVAL;
 	if (ch->in.len + piece->len > CHANNEL_REQUEST_MAX)

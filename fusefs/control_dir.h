@@ -63,6 +63,7 @@ struct control {
 	pthread_mutex_t mu;	    /* a leaf */
 	struct control_text *texts; /* [mu] those that the kernel knows */
 	struct channel *channels;   /* [mu] conversations that go on */
+	bool receiving;		    /* [mu] one of them receives a stream */
 	struct feeds feeds;
 	uint64_t next_serial;	 /* [mu] */
 	struct timespec changed; /* [mu] when a snapshot was taken or dropped here */

@@ -1,32 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kvfs receive: standard input to libkvfs. A volume that is mounted is refused: the kernel and
- * open files know its nodes.
+ * kvfs receive: standard input to libkvfs, or to the daemon of a mount, which does the same.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "fusefs/cli/channel.h"
 #include "fusefs/cli/cmd.h"
+#include "fusefs/cli/control.h"
 #include "fusefs/cli/io.h"
 #include "fusefs/cli/message.h"
 #include "fusefs/cli/target.h"
 #include "fusefs/cli/text.h"
 #include "kvcore/base/buf.h"
 
-#define PIECE ((size_t)256 * 1024)
+#define PIECE	   ((size_t)256 * 1024)
+#define BUSY_TRIES 30U
 
 const char cmd_receive_help[] =
-	"usage: kvfs receive VOLUME [DIR]\n"
-	"       kvfs receive --token VOLUME\n"
-	"       kvfs receive --discard VOLUME\n"
+	"usage: kvfs receive TARGET [DIR]\n"
+	"       kvfs receive --token TARGET\n"
+	"       kvfs receive --discard TARGET\n"
 	"\n"
 	"Read a stream of kvfs send from standard input. When all of it is there the root\n"
-	"directory of VOLUME, or DIR, becomes what was sent, at one instant, and a snapshot\n"
-	"of the same name is taken; before, and if anything is wrong, nothing is changed.\n"
-	"VOLUME is not mounted. Name and root hash are printed, as kvfs send has them.\n"
+	"directory of TARGET, a volume or where one is mounted, or DIR, becomes what was\n"
+	"sent, at one instant, and a snapshot of the same name is taken; before, and if\n"
+	"anything is wrong, nothing is changed. Name and root hash are printed, as kvfs send\n"
+	"has them. Into a mounted volume only root and the user who mounted may receive.\n"
 	"\n"
 	"A whole snapshot goes into an empty directory. A difference goes to what the stream\n"
 	"begins with, unchanged. A stream that was received before changes nothing.\n"
@@ -72,12 +76,33 @@ static const char *explain(int err)
 		return "no space left on the volume; nothing was changed";
 	case -KV_E_NOTFOUND:
 		return "no stream was broken off here";
+	case -KV_E_BUSY:
+		return "another stream is being received here";
+	case -KV_E_INTERRUPTED:
+		return "interrupted; nothing was changed";
+	case -KV_E_READONLY:
+		return "it is mounted read-only";
+	case -EACCES:
+	case -EPERM:
+		return "only root and the user who mounted may receive into a mounted volume";
+	case -EXDEV:
+		return control_message(err);
 	default:
 		return kv_strerror(err);
 	}
 }
 
-static int receive_all(struct kvfs_receive *r)
+static int put_volume(void *to, struct kv_slice data)
+{
+	return kvfs_receive_put(to, data);
+}
+
+static int put_mounted(void *to, struct kv_slice data)
+{
+	return channel_put(to, data);
+}
+
+static int receive_all(int (*put)(void *to, struct kv_slice data), void *to)
 {
 	uint8_t *piece = malloc(PIECE);
 	int err = piece ? 0 : -ENOMEM;
@@ -89,25 +114,114 @@ static int receive_all(struct kvfs_receive *r)
 			err = (int)n;
 			break;
 		}
-		err = kvfs_receive_put(r, kv_slice_of(piece, (size_t)n));
+		err = put(to, kv_slice_of(piece, (size_t)n));
 	}
 	free(piece);
+	return err;
+}
+
+static int receive_volume(const struct target *t, const char *dir, struct kvfs_received *done)
+{
+	struct kvfs_receive *r;
+	int err = kvfs_receive_open(t->fs, kv_slice_of(dir, strlen(dir)), &r);
+
+	if (err)
+		return err;
+	err = receive_all(put_volume, r);
+	if (!err)
+		err = kvfs_receive_finish(r, NULL, NULL, done);
+	kvfs_receive_close(r);
+	return err;
+}
+
+static int take_answer(struct channel *c, struct kvfs_received *done)
+{
+	struct kv_slice piece;
+	int err = channel_get(c, &piece);
+
+	if (!err && (piece.len <= KVFS_HASH_LEN || piece.len > KVFS_HASH_LEN + sizeof(done->name)))
+		err = -EBADMSG;
+	if (err)
+		return err;
+	*done = (struct kvfs_received){.already = piece.data[KVFS_HASH_LEN]};
+	memcpy(done->hash, piece.data, KVFS_HASH_LEN);
+	memcpy(done->name, piece.data + KVFS_HASH_LEN + 1, piece.len - KVFS_HASH_LEN - 1);
+	return 0;
+}
+
+/* Whoever was killed while receiving is noticed when the kernel forgets its conversation, which is
+ * soon after the next is opened. */
+static int begin_mounted(const struct target *t, const char *path, struct channel *c)
+{
+	const struct timespec pause = {0, 100000000};
+	int err = 0;
+
+	for (unsigned i = 0; i < BUSY_TRIES; i++) {
+		err = channel_open(t, c);
+		if (err)
+			return err;
+		err = channel_ask(c, (const char *const[]){"receive", path, NULL});
+		if (!err)
+			return 0;
+		channel_close(c);
+		if (err != -KV_E_BUSY)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return err;
+}
+
+static int receive_mounted(const struct target *t, const char *dir, struct kvfs_received *done)
+{
+	char *path = control_path(t, dir);
+	struct channel c;
+	int err = path ? begin_mounted(t, path, &c) : -EXDEV;
+
+	free(path);
+	if (err)
+		return err;
+	err = receive_all(put_mounted, &c);
+	if (!err)
+		err = channel_ask(&c, (const char *const[]){NULL});
+	if (!err)
+		err = take_answer(&c, done);
+	channel_close(&c);
+	return err;
+}
+
+/* A request of one word, whose answer is one piece. */
+static int ask_mounted(const struct target *t, const char *word, struct kv_buf *answer)
+{
+	struct kv_slice piece = {0};
+	struct channel c;
+	int err = channel_open(t, &c);
+
+	if (err)
+		return err;
+	err = channel_ask(&c, (const char *const[]){word, NULL});
+	if (!err)
+		err = channel_get(&c, &piece);
+	if (!err)
+		err = buf_append_slice(answer, piece);
+	channel_close(&c);
+	return err;
+}
+
+static int discard(const struct target *t)
+{
+	struct kv_buf none = {0};
+	int err = t->mounted ? ask_mounted(t, "discard", &none) : kvfs_receive_discard(t->fs);
+
+	kv_buf_free(&none);
 	return err;
 }
 
 static int receive(const struct target *t, const char *dir)
 {
 	struct kvfs_received done;
-	struct kvfs_receive *r;
-	int err = kvfs_receive_open(t->fs, kv_slice_of(dir, strlen(dir)), &r);
+	int err = t->mounted ? receive_mounted(t, dir, &done) : receive_volume(t, dir, &done);
 
-	if (err)
-		return err;
-	err = receive_all(r);
-	if (!err)
-		err = kvfs_receive_finish(r, NULL, NULL, &done);
-	kvfs_receive_close(r);
-	if (err == -KV_E_NOSPACE && kvfs_receive_discard(t->fs))
+	if (err == -KV_E_NOSPACE && discard(t))
 		message(t->name, "what was staged could not be removed");
 	if (err)
 		return err;
@@ -123,7 +237,7 @@ static int receive(const struct target *t, const char *dir)
 static int print_token(const struct target *t)
 {
 	struct kv_buf token = {0};
-	int err = kvfs_receive_token(t->fs, &token);
+	int err = t->mounted ? ask_mounted(t, "token", &token) : kvfs_receive_token(t->fs, &token);
 
 	if (!err)
 		printf("%.*s\n", (int)token.len, (const char *)token.data);
@@ -135,13 +249,7 @@ static int run(const struct target *t, enum action action, const char *dir)
 {
 	int err;
 
-	if (t->mounted) {
-		message(t->name, "it is mounted; unmount it, and name the volume");
-		return CMD_FAILED;
-	}
-	err = action == TOKEN	  ? print_token(t)
-	      : action == DISCARD ? kvfs_receive_discard(t->fs)
-				  : receive(t, dir);
+	err = action == TOKEN ? print_token(t) : action == DISCARD ? discard(t) : receive(t, dir);
 	if (err)
 		message(t->name, "%s", explain(err));
 	return err ? CMD_FAILED : CMD_OK;

@@ -22,6 +22,11 @@
  *   "clone" SNAPSHOT FROM TO kvfs_clone(), an empty SNAPSHOT is now; the answer is empty
  *   "diff" OLD NEW BELOW     kvfs_diff(), an empty NEW is now; the answer is changes: kind (one
  *                            byte), length of path and of from (le32), path, from
+ *   "receive" DIR            kvfs_receive_open(); what is put then is the stream, and another run
+ *                            is kvfs_receive_finish(): the answer is the hash, a byte (1: it was
+ *                            received before), and the name of the snapshot
+ *   "token"                  kvfs_receive_token(); the answer is the token
+ *   "discard"                kvfs_receive_discard(); the answer is empty
  *   "restore" NAME           kvfs_snapshot_restore(); the answer is empty
  *   "scrub" RATE AFTER       kv_scrub(), RATE in bytes a second, 0: as fast as it goes; the answer
  *                            is lines: "at DONE TOTAL AFTER", "found NUMBER TEXT", and last

@@ -52,6 +52,8 @@ static int print_list(struct kvfsd *d, uid_t uid, struct kv_buf *out)
 	(void)uid;
 	err = kv_snapshot_list(kvfs_db(d->fs), &list, &count);
 	for (size_t i = 0; !err && i < count; i++) {
+		if (kvfs_snapshot_check_name(list[i].name)) /* made by no mount: it is no entry */
+			continue;
 		err = buf_printf(out, "%lld\t%llu\t", (long long)list[i].created_ns,
 				 (unsigned long long)list[i].seq);
 		if (!err)

@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <syslog.h>
 
 #include "kvcore/base/base.h"
@@ -35,15 +36,27 @@ static int priority_of(enum kv_log_level level)
 	return LOG_DEBUG;
 }
 
+/* What is told may hold names that others have chosen: a message is one line, and gives a terminal
+ * no orders. */
+static void make_plain(char *line)
+{
+	for (; *line; line++)
+		if ((unsigned char)*line < 0x20 || *line == 0x7f)
+			*line = '?';
+}
+
 static void write_line(void *ctx, enum kv_log_level level, const char *line)
 {
 	const struct log *log = ctx;
+	char plain[LINE_MAX_LEN];
 
+	(void)snprintf(plain, sizeof(plain), "%s", line);
+	make_plain(plain);
 	/* One call a line, so that lines of several threads do not mix. */
 	if (atomic_load(&log->syslog))
-		syslog(priority_of(level), "%s", line);
+		syslog(priority_of(level), "%s", plain);
 	else
-		(void)fprintf(stderr, PROGRAM ": %s\n", line);
+		(void)fprintf(stderr, PROGRAM ": %s\n", plain);
 }
 
 static void fuse_to_stderr(enum fuse_log_level level, const char *fmt, va_list ap) KV_PRINTF(2, 0);
@@ -52,8 +65,11 @@ static void fuse_to_stderr(enum fuse_log_level level, const char *fmt, va_list a
 	char line[LINE_MAX_LEN];
 
 	(void)level;
-	if (vsnprintf(line, sizeof(line), fmt, ap) > 0)
-		(void)fprintf(stderr, PROGRAM ": %s", line); /* libfuse ends its lines itself */
+	if (vsnprintf(line, sizeof(line), fmt, ap) <= 0)
+		return;
+	line[strcspn(line, "\n")] = '\0'; /* libfuse ends its lines itself */
+	make_plain(line);
+	(void)fprintf(stderr, PROGRAM ": %s\n", line);
 }
 
 static void fuse_to_syslog(enum fuse_log_level level, const char *fmt, va_list ap) KV_PRINTF(2, 0);

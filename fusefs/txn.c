@@ -423,7 +423,12 @@ static struct txn *take_expired_locked(struct txns *all, int64_t now)
 
 static void expire(struct kvfsd *d, struct txn *t)
 {
-	log_line(d->log, KV_LOG_INFO, "transaction %s has expired", t->name);
+	struct kv_buf name = {0};
+
+	if (!buf_append_escaped(&name, kv_slice_of(t->name, strlen(t->name))))
+		log_line(d->log, KV_LOG_INFO, "transaction %.*s has expired", (int)name.len,
+			 (const char *)name.data);
+	kv_buf_free(&name);
 	drop(d, t);
 }
 

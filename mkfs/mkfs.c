@@ -154,7 +154,7 @@ static int check_source(const struct options *o)
 
 static int check_target(const struct options *o, bool *exists)
 {
-	char holds[256];
+	char holds[512];
 	int err = target_examine(o->volume, exists, holds, sizeof(holds));
 
 	if (err)

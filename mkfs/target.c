@@ -18,9 +18,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kvcore/base/buf.h"
 #include "kvcore/kvcore_check.h"
 
 #define HEAD_BYTES (1024U * 1024) /* of a regular file, looked at for content */
+
+/* A label is a stranger's, and what a terminal must not obey. */
+static void tell_label(const char *what, const char *label, char *holds, size_t holds_size)
+{
+	struct kv_buf text = {0};
+
+	if (buf_append_escaped(&text, kv_slice_of(label, strlen(label))))
+		snprintf(holds, holds_size, "%s", what);
+	else
+		snprintf(holds, holds_size, "%s labelled \"%.*s\"", what, (int)text.len,
+			 (const char *)text.data);
+	kv_buf_free(&text);
+}
 
 /* A kvfs volume, whole or damaged. */
 static bool is_kvfs(const char *path, char *holds, size_t holds_size)
@@ -29,7 +43,7 @@ static bool is_kvfs(const char *path, char *holds, size_t holds_size)
 	int err = kv_probe(path, NULL, &info);
 
 	if (!err && info.label[0])
-		snprintf(holds, holds_size, "a kvfs volume labelled \"%s\"", info.label);
+		tell_label("a kvfs volume", info.label, holds, holds_size);
 	else if (!err)
 		snprintf(holds, holds_size, "a kvfs volume");
 	else if (err == -KV_E_VERSION || err == -KV_E_FEATURE)
@@ -43,6 +57,7 @@ static void ask_blkid(blkid_probe probe, char *holds, size_t holds_size)
 {
 	const char *type = NULL;
 	const char *label = NULL;
+	char what[64];
 
 	blkid_probe_enable_superblocks(probe, 1);
 	blkid_probe_set_superblocks_flags(probe, BLKID_SUBLKS_TYPE | BLKID_SUBLKS_LABEL);
@@ -51,11 +66,13 @@ static void ask_blkid(blkid_probe probe, char *holds, size_t holds_size)
 	if (blkid_do_fullprobe(probe))
 		return;
 	blkid_probe_lookup_value(probe, "LABEL", &label, NULL);
-	if (!blkid_probe_lookup_value(probe, "TYPE", &type, NULL) && label)
-		snprintf(holds, holds_size, "a %s file system labelled \"%s\"", type, label);
-	else if (type)
-		snprintf(holds, holds_size, "a %s file system", type);
-	else if (!blkid_probe_lookup_value(probe, "PTTYPE", &type, NULL))
+	if (!blkid_probe_lookup_value(probe, "TYPE", &type, NULL)) {
+		snprintf(what, sizeof(what), "a %s file system", type);
+		if (label)
+			tell_label(what, label, holds, holds_size);
+		else
+			snprintf(holds, holds_size, "%s", what);
+	} else if (!blkid_probe_lookup_value(probe, "PTTYPE", &type, NULL))
 		snprintf(holds, holds_size, "a partition table (%s)", type);
 }
 

@@ -54,6 +54,12 @@ static struct version *at(const struct versions *v, size_t i)
 	return (struct version *)(void *)v->list.data + i;
 }
 
+/* A symbolic link on the way leads elsewhere, so what is behind it is not there. */
+static bool is_absence(int err)
+{
+	return err == -ENOENT || err == -ENOTDIR || err == -ESTALE || err == -ELOOP;
+}
+
 /* What is at @where below .kvfs, if it is there. */
 static int add(struct versions *v, char *where)
 {
@@ -62,7 +68,7 @@ static int add(struct versions *v, char *where)
 	int err = 0;
 
 	if (fd < 0)
-		err = fd == -ENOENT || fd == -ENOTDIR || fd == -ESTALE ? 1 : fd;
+		err = is_absence(fd) ? 1 : fd;
 	if (!err && fstat(fd, &one.st))
 		err = -errno;
 	if (!err)
@@ -136,12 +142,15 @@ static int add_commits(struct versions *v)
 static int add_now(struct versions *v, const char *path)
 {
 	struct version one = {.where = strdup("")};
+	int fd = control_open_below(v->t->dir_fd, path, O_PATH | O_NOFOLLOW);
 	int err = one.where ? 0 : -ENOMEM;
 
-	if (!err && !fstatat(v->t->dir_fd, path, &one.st, AT_SYMLINK_NOFOLLOW))
+	if (!err && fd >= 0 && !fstat(fd, &one.st))
 		err = buf_append(&v->list, &one, sizeof(one));
 	else
 		free(one.where);
+	if (fd >= 0)
+		(void)close(fd);
 	return err;
 }
 

@@ -9,27 +9,41 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "fusefs/cli/channel.h"
 #include "fusefs/cli/text.h"
 #include "kvcore/base/buf.h"
 
+int control_open_below(int dir_fd, const char *path, int flags)
+{
+	const struct open_how how = {
+		.flags = (unsigned)flags | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+	};
+	long fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof(how));
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
 int control_open(const struct target *t, const char *what, int flags)
 {
 	struct kv_buf path = {0};
 	struct stat here, there;
-	int fd;
+	int root, fd;
 
-	if (buf_printf(&path, "%s/.kvfs/%s", t->mount.dir, what))
+	if (buf_printf(&path, ".kvfs/%s", what))
 		return -ENOMEM;
-	fd = open((char *)path.data, flags | O_CLOEXEC);
-	if (fd < 0)
-		fd = -errno;
+	root = open(t->mount.dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fd = root < 0 ? -errno : control_open_below(root, (char *)path.data, flags);
+	if (root >= 0)
+		(void)close(root);
 	kv_buf_free(&path);
 	if (fd < 0)
 		return fd;
@@ -178,6 +192,9 @@ static int parse(char *line, struct control_snapshot **list, size_t *count)
 		return -EBADMSG;
 	unescape(name);
 	unescape(of);
+	/* Paths are made of both. */
+	if (strchr(name, '/') || !text_is_path(name) || (*of && !text_is_path(of)))
+		return 0;
 	one.name = strdup(name);
 	one.of = strdup(of);
 	return add(list, count, one);

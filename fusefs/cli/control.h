@@ -5,6 +5,9 @@
 
 #include "fusefs/cli/target.h"
 
+/* Open @path below the directory, through no symbolic link. Return: a descriptor, closed by the
+ * caller, or -errno; -ELOOP: there is such a link. */
+int control_open_below(int dir_fd, const char *path, int flags) KV_MUST_CHECK;
 /*
  * Open .kvfs/@what of the mount that @t is on; @what is a directory or file of it.
  * Return: a descriptor, closed by the caller, or -errno: -EXDEV if the mount's directory is not

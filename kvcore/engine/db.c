@@ -123,6 +123,7 @@ static int open_versions(struct kv_db *db, const struct manifest_loaded *ml)
 		.tables = &db->tables,
 		.log = db->log,
 		.install = view_install,
+		.ready = view_ready,
 		.install_ctx = db,
 	};
 	struct values_options uo = {
@@ -304,6 +305,7 @@ static int db_free(struct kv_db *db)
 	view_reclaim(db);
 	KV_ASSERT(!db->retired); /* nobody reads any more */
 	view_unref(db->view);
+	free(db->view_spare);
 	values_free(db->values);
 	if (db->versions)
 		versions_close(db->versions);

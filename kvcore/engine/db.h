@@ -117,6 +117,7 @@ struct kv_db {
 	struct os_cond changed;			 /* any of the following */
 	_Atomic(struct view *) view;		 /* current; changed under mu */
 	struct view_slot view_slots[VIEW_SLOTS]; /* [atomic] */
+	struct view *view_spare;		 /* [one edit at a time] for view_install() */
 	struct view *retired;			 /* [mu] replaced ones that were still pinned */
 	struct frozen frozen[VIEW_FROZEN_MAX];	 /* [mu] oldest first */
 	unsigned frozen_count;			 /* [mu] */
@@ -185,6 +186,8 @@ void view_reclaim(struct kv_db *db);
 int view_rotate_locked(struct kv_db *db, struct memtable *fresh) KV_MUST_CHECK KV_REQUIRES(db->mu);
 /* versions_options.install: takes the reference to @v; @cookie is the flushed memtable or NULL. */
 void view_install(void *db, struct version *v, void *cookie);
+/* Take the memory for it beforehand. Return: 0, -ENOMEM. */
+int view_ready(void *db) KV_MUST_CHECK;
 /* One point read through all layers. Value refs are resolved. @seq may be NULL. */
 int view_get_key(struct kv_db *db, struct view *v, struct kv_slice ikey, kv_seq max_seq,
 		 struct kv_buf *value, kv_seq *seq) KV_MUST_CHECK;

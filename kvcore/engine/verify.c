@@ -233,6 +233,7 @@ static int manifest_read(struct verify *v)
 	first_err = manifest_store_read_copy(v->volume, v->checksum, &v->sb, 0, &v->manifest);
 	if (first_err && !verify_is_damage(first_err))
 		return first_err;
+	v->have_manifest = !first_err;
 	second_err = manifest_store_read_copy(v->volume, v->checksum, &v->sb, 1, &second);
 	if (second_err && second_err != -KV_E_NOTFOUND && !verify_is_damage(second_err)) {
 		err = second_err;

@@ -321,6 +321,8 @@ int versions_apply(struct versions *vs, struct version_edit *edit)
 
 	os_mutex_lock(&vs->apply_mu);
 	err = is_poisoned(vs) ? -KV_E_POISONED : 0;
+	if (!err && vs->options.ready)
+		err = vs->options.ready(vs->options.install_ctx);
 	if (err)
 		goto out;
 	if (edit->place)

@@ -59,6 +59,9 @@ struct versions_options {
 	/* Called with the new current version (already referenced for the callee to
 	 * keep) while no reader can see it yet; the callee swaps its pointer. */
 	void (*install)(void *ctx, struct version *v, void *edit_cookie);
+	/* Takes what the next install, which cannot fail, will need, before the edit is written.
+	 * NULL: nothing. Return: 0, -ENOMEM, which fails the edit. */
+	int (*ready)(void *ctx);
 	void *install_ctx;
 };
 

@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
@@ -44,18 +43,13 @@ int view_rotate_locked(struct kv_db *db, struct memtable *fresh)
 	return 0;
 }
 
-/*
- * A version that is durable must become visible; there is no way back. So wait
- * for memory rather than fail: only background threads come here.
- */
-static struct view *alloc_patiently(void)
+int view_ready(void *ctx)
 {
-	const struct timespec pause = {0, 10 * 1000 * 1000};
-	struct view *v;
+	struct kv_db *db = ctx;
 
-	while (!(v = malloc(sizeof(*v))))
-		nanosleep(&pause, NULL);
-	return v;
+	if (!db->view_spare)
+		db->view_spare = malloc(sizeof(*db->view_spare));
+	return db->view_spare ? 0 : -ENOMEM;
 }
 
 static void forget_frozen(struct kv_db *db, const struct memtable *flushed)
@@ -75,9 +69,11 @@ void view_install(void *ctx, struct version *version, void *cookie)
 {
 	struct kv_db *db = ctx;
 	struct memtable *flushed = cookie;
-	struct view *v = alloc_patiently();
+	struct view *v = db->view_spare; /* a durable version must become visible: it is there */
 	struct view *old;
 
+	KV_ASSERT(v);
+	db->view_spare = NULL;
 	atomic_init(&v->refs, 1);
 	v->version = version;
 	v->frozen_count = 0;

@@ -39,6 +39,13 @@ static inline void fixture_install(void *ctx, struct version *v, void *cookie)
 		version_unref(v);
 }
 
+static inline int fixture_ready(void *ctx)
+{
+	struct fixture *f = (struct fixture *)ctx;
+
+	return view_ready(&f->db);
+}
+
 static inline void fixture_make_sized(struct fixture *f, uint64_t seed, uint64_t size)
 {
 	struct kv_create_options o = {.size_bytes = size, .log_size_bytes = 1024U * 1024};
@@ -65,6 +72,7 @@ static inline int fixture_open_parts(struct fixture *f)
 				      .sha256 = db->sha256,
 				      .tables = &db->tables,
 				      .install = fixture_install,
+				      .ready = fixture_ready,
 				      .install_ctx = f};
 	struct values_options uo = {
 		.volume = db->volume, .checksum = f->loaded.checksum, .compress = COMPRESS_SNAPPY};
@@ -117,6 +125,7 @@ static inline void fixture_close(struct fixture *f)
 
 	if (db->view)
 		view_unref(db->view);
+	free(db->view_spare);
 	values_free(db->values);
 	versions_close(db->versions);
 	space_free(db->space);

@@ -26,6 +26,7 @@ struct diff_place {
 struct diff_entry {
 	size_t key; /* of MODEL_NAMES, in diff->text */
 	size_t key_len;
+	bool elsewhere; /* for kvfs send: the key is the same, but its directory is another */
 	struct diff_place at[DIFF_SIDES];
 };
 

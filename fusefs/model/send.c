@@ -46,6 +46,47 @@ static int send_compare(const void *a, const void *b, void *ctx)
 			     diff_path(c->d, &diff_at(c->d, *y)->at[c->side]));
 }
 
+/* The directory of a place. */
+static int send_find_dir(const struct diff *d, enum diff_side_id side, const struct diff_entry *e,
+			 uint64_t *id)
+{
+	struct kv_slice path = diff_path(d, &e->at[side]);
+	struct inode_buf rec = {0};
+	int err;
+
+	while (path.len && path.data[path.len - 1])
+		path.len--;
+	if (path.len)
+		path.len--;
+	err = state_find(d->side[side].txn, path, &rec);
+	*id = rec.r.id;
+	inode_buf_free(&rec);
+	return err;
+}
+
+/*
+ * A directory that was removed leaves its prefix to the next one of its path. If that was
+ * moved then, a name in it has its former key, but does not stand at a path that follows from what
+ * is told of directories.
+ */
+static int send_find_elsewhere(struct kvfs_send *s)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < diff_count(&s->diff); i++) {
+		struct diff_entry *e = diff_at(&s->diff, i);
+		uint64_t id[DIFF_SIDES] = {0};
+
+		if (!diff_same_file(e) || slice_equal(diff_path(&s->diff, &e->at[DIFF_OLD]),
+						      diff_path(&s->diff, &e->at[DIFF_NEW])))
+			continue;
+		for (int side = 0; !err && side < DIFF_SIDES; side++)
+			err = send_find_dir(&s->diff, (enum diff_side_id)side, e, &id[side]);
+		e->elsewhere = id[DIFF_OLD] != id[DIFF_NEW];
+	}
+	return err;
+}
+
 /* Entries in the order of their paths, of the old state only those that are not in place. */
 static int send_sort_side(struct kvfs_send *s, enum diff_side_id side)
 {
@@ -57,7 +98,7 @@ static int send_sort_side(struct kvfs_send *s, enum diff_side_id side)
 	for (uint32_t i = 0; !err && i < diff_count(&s->diff); i++) {
 		const struct diff_entry *e = diff_at(&s->diff, i);
 
-		if (e->at[side].id && (side == DIFF_NEW || !diff_same_file(e)))
+		if (e->at[side].id && (side == DIFF_NEW || !send_in_place(e)))
 			err = buf_append(order, &i, sizeof(i));
 	}
 	if (!err && order->len)
@@ -67,8 +108,8 @@ static int send_sort_side(struct kvfs_send *s, enum diff_side_id side)
 	for (size_t i = 0; !err && i < order->len / sizeof(uint32_t); i++) {
 		const struct diff_entry *e = diff_at(&s->diff, list[i]);
 
-		if ((e->at[side].mode & S_IFMT) == S_IFDIR && !diff_same_file(e) &&
-		    diff_partner(&s->diff, side, e))
+		if ((e->at[side].mode & S_IFMT) == S_IFDIR &&
+		    (e->elsewhere || (!diff_same_file(e) && diff_partner(&s->diff, side, e))))
 			err = tops_add(&s->moved[side], diff_path(&s->diff, &e->at[side]));
 	}
 	return err;
@@ -97,6 +138,8 @@ static int send_start(struct kvfs_send *s)
 		err = send_base(s);
 	if (!err && s->from)
 		err = diff_init(&s->diff, s->fs, s->old.txn, s->new.txn);
+	if (!err && s->from)
+		err = send_find_elsewhere(s);
 	for (int side = 0; !err && s->from && side < DIFF_SIDES; side++)
 		err = send_sort_side(s, (enum diff_side_id)side);
 	return err;

@@ -50,6 +50,12 @@ struct kvfs_send {
 	struct kv_buf *out;    /* of the call */
 };
 
+/* The file is where it was, unless its directory moved. */
+static inline bool send_in_place(const struct diff_entry *e)
+{
+	return diff_same_file(e) && !e->elsewhere;
+}
+
 /* A frame is made, and sent unless the other side has it. */
 int send_item(struct kvfs_send *s, const struct stream_item *item) KV_MUST_CHECK;
 /*

@@ -176,7 +176,7 @@ static int send_origin(struct kvfs_send *s, const struct diff_entry *e, uint64_t
 static int send_link(struct kvfs_send *s, struct kv_slice path, const struct diff_entry *e,
 		     const struct inode *new, struct kv_slice sent)
 {
-	bool in_place = e && diff_same_file(e);
+	bool in_place = e && send_in_place(e);
 	struct stream_item item = {.kind = STREAM_LINK,
 				   .origin = in_place ? STREAM_OLD_PATH : STREAM_NEW_PATH,
 				   .path = path,
@@ -242,7 +242,7 @@ int send_entry(struct kvfs_send *s, struct kv_slice path, const struct diff_entr
 		if (!err)
 			err = roothash_file(&s->hash, s->new.txn, path, &rec->r, false, true);
 	} else {
-		err = send_hash(s, e, e && diff_same_file(e), &s->file.old.r, &rec->r, path);
+		err = send_hash(s, e, e && send_in_place(e), &s->file.old.r, &rec->r, path);
 	}
 	if (!err)
 		err = send_item(s, &item);

@@ -305,6 +305,47 @@ START_TEST(test_changes_beside_the_directory_do_no_harm)
 }
 END_TEST
 
+/* Its key is the same in both states, but its directory is another, which is elsewhere. */
+START_TEST(test_a_name_follows_a_directory_that_took_the_place_of_another)
+{
+	struct kv_buf stream = {0};
+	struct kvfs_received done;
+	struct kvfs_node *d = model_mkdir(&m, m.root, "d"), *e = model_mkdir(&m, d, "e"), *node;
+	uint8_t want[KVFS_HASH_LEN], got[KVFS_HASH_LEN];
+
+	model_forget(&m, model_mkfile(&m, d, "f", test_str("f")));
+	model_forget(&m, model_mkfile(&m, e, "below", test_str("below")));
+	model_forget(&m, e);
+	ok(kvfs_snapshot_create(m.fs, "a"));
+	make_stream(NULL, "a", &stream);
+	ok(receive(&stream, 1000, &done));
+	ok(kvfs_rename(m.fs, d, "f", m.root, "f", 0));
+	ok(kvfs_rename(m.fs, d, "e", m.root, "e", 0));
+	model_forget(&m, d);
+	ok(kvfs_rmdir(m.fs, m.root, "d"));
+	d = model_mkdir(&m, m.root, "d");
+	ok(kvfs_rename(m.fs, m.root, "f", d, "f", 0));
+	ok(kvfs_rename(m.fs, m.root, "e", d, "e", 0));
+	ok(kvfs_rename(m.fs, m.root, "d", m.root, "elsewhere", 0));
+	model_forget(&m, d);
+	ok(kvfs_snapshot_create(m.fs, "b"));
+	make_stream("a", "b", &stream);
+	ok(receive(&stream, 1000, &done));
+	d = model_lookup(&other, other.root, "elsewhere");
+	node = model_lookup(&other, d, "f");
+	model_expect(&other, node, test_str("f"));
+	model_forget(&other, node);
+	model_forget(&other, d);
+	ck_assert_uint_eq(model_count_keys(&other, MODEL_NAMES), 4);
+	hash_now(m.fs, want);
+	hash_now(other.fs, got);
+	ck_assert_mem_eq(want, got, sizeof(want));
+	ck_assert_mem_eq(want, done.hash, sizeof(want));
+	model_check(&other);
+	kv_buf_free(&stream);
+}
+END_TEST
+
 START_TEST(test_where_nothing_can_be_received_is_said)
 {
 	struct kvfs_receive *r;
@@ -325,6 +366,7 @@ int main(void)
 		test_open_files_live_on,
 		test_changes_while_it_comes_are_told,
 		test_changes_beside_the_directory_do_no_harm,
+		test_a_name_follows_a_directory_that_took_the_place_of_another,
 		test_where_nothing_can_be_received_is_said,
 	};
 

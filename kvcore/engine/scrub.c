@@ -139,8 +139,10 @@ static int scrub_roots_once(struct scrub *s, bool *stable)
 	int err = scrub_begin(s, &v);
 
 	v.collect = true;
-	for (unsigned i = 0; !err && i < SUPERBLOCK_COPIES; i++)
+	for (unsigned i = 0; !err && i < SUPERBLOCK_COPIES; i++) {
 		v.copy_err[i] = manifest_store_read_superblock(v.volume, v.sha256, i, &v.copy[i]);
+		err = v.copy_err[i] == -ENOMEM ? -ENOMEM : 0; /* which is not damage */
+	}
 	if (!err)
 		err = verify_roots(&v);
 	if (!err && v.have_manifest && durable > v.manifest.log_lsn)

@@ -89,6 +89,7 @@ struct draft_commit {
 		merged; /* records of directories: struct draft_key, key, be32 length, record */
 	struct kv_buf nodes; /* struct draft_node */
 	struct kv_buf fresh; /* struct kvfs_node *: parents that get a node after the commit */
+	struct kv_buf last;  /* struct kvfs_node *: references to be given back without a lock */
 	bool settled;	     /* it is over */
 	struct kv_buf stale; /* be64 file id, a length byte, name: what others' caches hold */
 	struct kv_buf sweep; /* uint64_t: files without a name that nobody looks at */
@@ -109,7 +110,9 @@ int draft_merge_dir(struct draft_commit *c, unsigned keyspace, struct kv_slice k
 		    const struct inode *then, const struct inode *now, const struct inode *mine)
 	KV_MUST_CHECK;
 
-/* draft_nodes.c: look at all that was written. Return: 0, 1 (conflict), errors. */
+/* draft_nodes.c: give back a reference while the live tree's ns is held. @node may be NULL. */
+void draft_let_go(struct draft_commit *c, struct kvfs_node *node);
+/* Look at all that was written. Return: 0, 1 (conflict), errors. */
 int draft_survey(struct draft_commit *c) KV_MUST_CHECK;
 /* After the commit, the live tree's ns still held for writing. */
 void draft_nodes_settle(struct draft_commit *c);

@@ -94,7 +94,7 @@ int draft_merge_dir(struct draft_commit *c, unsigned keyspace, struct kv_slice k
 
 	if (node) {
 		(void)times_apply(c->live, node, &theirs);
-		node_unref(c->live, node, 1);
+		draft_let_go(c, node);
 	}
 	if (same_record(mine, then, summed))
 		r = theirs;

@@ -19,6 +19,7 @@
 #include "fusefs/model/times.h"
 #include "fusefs/model/draft.h"
 #include "kvcore/base/buf.h"
+#include "kvcore/base/logmsg.h"
 
 struct draft_node {
 	struct kvfs_node *node;	  /* referenced */
@@ -34,6 +35,21 @@ struct draft_node {
 static struct draft_node *node_at(struct draft_commit *c, size_t at)
 {
 	return (struct draft_node *)(void *)(c->nodes.data + at);
+}
+
+/*
+ * The last reference to a file without a name, or to one whose times wait, runs a transaction,
+ * which would wait for the lock that is held here. The kernel may forget a node at any moment, so
+ * any reference may become the last.
+ */
+void draft_let_go(struct draft_commit *c, struct kvfs_node *node)
+{
+	if (!node || node_unref_unless_last(c->live, node))
+		return;
+	if (buf_append(&c->last, &node, sizeof(node)))
+		logmsg(&c->live->log, KV_LOG_ERROR,
+		       "model: out of memory, file stays in memory until the next mount id=%llu",
+		       (unsigned long long)node->ino);
 }
 
 /* What is known of a key that was written. */
@@ -115,7 +131,7 @@ static int check_contents(struct draft_commit *c, unsigned keyspace, const struc
 	if (!node)
 		return 0;
 	written = times_written_since(c->live, node, c->draft->write_seq_begun);
-	node_unref(c->live, node, 1);
+	draft_let_go(c, node);
 	return written ? draft_conflict(c, keyspace, w->key) : 0;
 }
 
@@ -193,7 +209,7 @@ static int descend_one(struct draft_commit *c, struct kvfs_node **dir, struct kv
 	inode_buf_free(&rec);
 	if (err)
 		return err == -ENOENT ? -KV_E_CORRUPT : err;
-	node_unref(c->live, *dir, 1); /* somebody else holds it */
+	draft_let_go(c, *dir);
 	*dir = node;
 	return 0;
 }
@@ -212,7 +228,7 @@ static int descend(struct draft_commit *c, struct kv_slice path, struct kvfs_nod
 		path = kv_slice_of(path.data + len, path.len - len);
 	}
 	if (err)
-		node_unref(c->live, dir, 1);
+		draft_let_go(c, dir);
 	else
 		*out = dir;
 	return err;
@@ -268,7 +284,7 @@ static int place_live(struct draft_commit *c, unsigned keyspace, const struct wr
 	if (!err)
 		err = add_node(c, &n);
 	if (err) {
-		node_unref(c->live, n.parent, 1);
+		draft_let_go(c, n.parent);
 		free(n.name);
 	}
 	return err;
@@ -298,7 +314,7 @@ static int settle_dir(struct draft_commit *c, unsigned keyspace, const struct wr
 		node_ref(c->live, node);
 		err = add_node(c, &n);
 		if (err)
-			node_unref(c->live, node, 1);
+			draft_let_go(c, node);
 	}
 	return err;
 }
@@ -336,7 +352,7 @@ static int stale_name(struct draft_commit *c, const struct written *w)
 	dir = node_find(c->live, c->last_dir);
 	if (!dir)
 		return 0;
-	node_unref(c->live, dir, 1);
+	draft_let_go(c, dir);
 	return add_stale(c, c->last_dir, w->name);
 }
 
@@ -358,7 +374,7 @@ static int look_at_live(struct draft_commit *c, unsigned keyspace, const struct 
 		if (!err)
 			return 0; /* the list has the reference */
 	}
-	node_unref(c->live, node, 1);
+	draft_let_go(c, node);
 	return err;
 }
 
@@ -431,7 +447,7 @@ static int on_orphan(void *ctx, struct kv_slice key, bool deleted)
 	if (!err)
 		err = add_node(c, &n);
 	if (err)
-		node_unref(c->live, n.node, 1);
+		draft_let_go(c, n.node);
 	return err;
 }
 
@@ -504,6 +520,13 @@ void draft_nodes_free(struct draft_commit *c)
 		else
 			node_discard(c->live, fresh); /* children come before their parents */
 	}
+	for (size_t at = 0; at < c->last.len; at += sizeof(struct kvfs_node *)) {
+		struct kvfs_node *node;
+
+		memcpy(&node, c->last.data + at, sizeof(node));
+		node_unref(c->live, node, 1);
+	}
+	kv_buf_free(&c->last);
 	kv_buf_free(&c->nodes);
 	kv_buf_free(&c->fresh);
 }

@@ -44,11 +44,14 @@ static int on_entry(void *ctx, struct kv_txn *txn, struct kv_slice path, const s
 }
 
 /* From the root down; NODE_LINKED knows one of its names, which may be gone. */
-static int path_of_node(const struct kvfs_node *node, struct kv_buf *out)
+static int path_of_node(const struct kvfs_node *node, void *ctx)
 {
+	struct kv_buf *out = ctx;
 	size_t len = out->len, at;
 	int err;
 
+	if (node->state == NODE_ORPHAN)
+		return -KV_E_NOTFOUND;
 	for (const struct kvfs_node *n = node; n->parent; n = n->parent)
 		len += strlen(n->name) + 1;
 	at = len;
@@ -69,18 +72,13 @@ int draft_path_by_id(const struct draft_paths *p, uint64_t id, struct kv_buf *ou
 {
 	struct search s = {id, out};
 	struct walk w = {.visit = on_entry, .ctx = &s};
-	struct kvfs_node *node;
 	int err;
 
 	if (id == MODEL_ID_ROOT)
 		return 0;
-	node = node_find(p->draft, id);
-	if (node) {
-		err = node->state == NODE_ORPHAN ? -KV_E_NOTFOUND : path_of_node(node, out);
-		node_unref(p->draft, node, 1);
-		if (err != -KV_E_NOTFOUND)
-			return err;
-	}
+	err = node_look(p->draft, id, path_of_node, out);
+	if (err != -KV_E_NOTFOUND)
+		return err;
 	err = walk_run(p->txn, &w);
 	if (!err)
 		err = walk_run(p->then, &w);

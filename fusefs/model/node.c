@@ -151,6 +151,22 @@ struct kvfs_node *node_find(struct kvfs *fs, uint64_t ino)
 	return node;
 }
 
+int node_look(struct kvfs *fs, uint64_t ino, int (*see)(const struct kvfs_node *node, void *ctx),
+	      void *ctx)
+{
+	struct node_shard *s = node_shard(fs, ino);
+	struct kvfs_node *node;
+	int err;
+
+	if (ino == fs->root.ino)
+		return see(&fs->root, ctx);
+	os_mutex_lock(&s->mu);
+	node = *node_slot(s, ino);
+	err = node ? see(node, ctx) : -KV_E_NOTFOUND;
+	os_mutex_unlock(&s->mu);
+	return err;
+}
+
 bool node_is_known(struct kvfs *fs, uint64_t ino)
 {
 	struct node_shard *s = node_shard(fs, ino);
@@ -241,6 +257,21 @@ static void node_drop_chain(struct kvfs *fs, struct kvfs_node *node, uint64_t re
 void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs)
 {
 	node_drop_chain(fs, node, refs, 0);
+}
+
+bool node_unref_unless_last(struct kvfs *fs, struct kvfs_node *node)
+{
+	struct node_shard *s = node_shard(fs, node->ino);
+	bool more;
+
+	if (node == &fs->root)
+		return true;
+	os_mutex_lock(&s->mu);
+	more = node->refs > 1;
+	if (more)
+		node->refs--;
+	os_mutex_unlock(&s->mu);
+	return more;
 }
 
 void node_release(struct kvfs *fs, struct kvfs_node *node)

@@ -19,11 +19,19 @@ int node_table_each(struct kvfs *fs, int (*visit)(struct kvfs *fs, struct kvfs_n
 
 /* Adds a reference; NULL if there is no such node. */
 struct kvfs_node *node_find(struct kvfs *fs, uint64_t ino);
+/*
+ * Look at a node without a reference, which might become the last: @see is called with the node
+ * and takes no lock. Return: its result, -KV_E_NOTFOUND.
+ */
+int node_look(struct kvfs *fs, uint64_t ino, int (*see)(const struct kvfs_node *node, void *ctx),
+	      void *ctx) KV_MUST_CHECK;
 /* Whether there is such a node. */
 bool node_is_known(struct kvfs *fs, uint64_t ino);
 void node_ref(struct kvfs *fs, struct kvfs_node *node);
 /* May run transactions, if the last reference goes: no lock is held. @node may be NULL. */
 void node_unref(struct kvfs *fs, struct kvfs_node *node, uint64_t refs);
+/* False: it is the last one, and stays. Runs no transaction. */
+bool node_unref_unless_last(struct kvfs *fs, struct kvfs_node *node) KV_MUST_CHECK;
 /* Does anybody hold a node other than the root? */
 bool node_any(struct kvfs *fs);
 /* The same for references that last, of a child to its parent or of an open directory: no

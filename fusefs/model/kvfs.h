@@ -111,9 +111,8 @@ KV_API int kvfs_snapshot_drop(struct kvfs *fs, const char *name) KV_MUST_CHECK;
 struct kvfs_draft_hooks;
 /*
  * The whole volume becomes what it was at a snapshot, at one instant and durably, file ids
- * included, at the cost of the difference. Others may look at it and change it: what they changed
- * up to that instant is undone. Who has a file open that had a name then sees it as it was; a file
- * that had none goes on without one, and costs a copy of its contents.
+ * included, at the cost of the difference. What others changed up to that instant is undone. A file
+ * that is open and had a name then is as it was; one that had none goes on, at the cost of a copy.
  * @progress: records written back; may be NULL. @hooks: stale alone is called; may be NULL
  * Return: 0, -KV_E_NOTFOUND, -KV_E_NOT_A_VOLUME, -EOPNOTSUPP (of a subtree), -EINVAL (@fs is a
  * snapshot's tree or a draft), -KV_E_INTERRUPTED, of kvfs_draft_commit().

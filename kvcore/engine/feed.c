@@ -36,13 +36,19 @@ struct kv_feed {
 	size_t end;  /* of the present commit's items */
 };
 
+/* The first commit of all found nothing there, so what it did needs no state before it. */
+static bool is_gone(const struct kv_history_info *info, kv_seq position)
+{
+	return !info->begun || (position < info->from && (position || info->from > 1));
+}
+
 int kv_feed_open(struct kv_db *db, kv_seq after, struct kv_feed **out)
 {
 	struct kv_history_info info;
 	struct kv_feed *f;
 
 	kv_history_get(db, &info);
-	if (!info.begun || after < info.from)
+	if (is_gone(&info, after))
 		return -KV_E_GONE;
 	if (after > info.newest)
 		return -KV_E_INVALID;
@@ -143,7 +149,7 @@ static int gather(struct kv_feed *f, kv_seq durable)
 		err = changes_open(&c, f->db);
 	if (!err) {
 		kv_history_get(f->db, &info);
-		if (!info.begun || f->position < info.from)
+		if (is_gone(&info, f->position))
 			err = -KV_E_GONE;
 	}
 	if (!err)
@@ -179,7 +185,7 @@ int kv_feed_next(struct kv_feed *f, kv_seq *seq)
 	while (f->next == count) {
 		f->position = f->gathered;
 		kv_history_get(f->db, &info);
-		if (!info.begun || f->position < info.from)
+		if (is_gone(&info, f->position))
 			return -KV_E_GONE;
 		if (info.durable <= f->position)
 			return -KV_E_NOTFOUND;

@@ -218,10 +218,11 @@ void kv_history_get(struct kv_db *db, struct kv_history_info *out)
 	*out = (struct kv_history_info){
 		.begun = h->begun,
 		.lasting = h->lasting,
-		.from = h->begun ? h->from : 0,
 		.durable = durable_locked(db),
 		.newest = snapshots_visible(db->snapshots),
 	};
+	if (h->begun) /* of an empty database 0, though what is kept begins with 1 */
+		out->from = min_u64(h->from, out->newest);
 	os_mutex_unlock(&h->mu);
 }
 

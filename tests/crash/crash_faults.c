@@ -199,6 +199,7 @@ static bool one_case(const struct work_kind *w, uint64_t n, bool for_good)
 	run.torn = kind->on_host && kind->op != SIM_OP_READ;
 	run.reads_fail = kind->op == SIM_OP_READ && kind->on_host;
 	run.m.host = kind->err;
+	run.m.may_be_lost = run.lossy;
 	run.m.struck = struck;
 	run.m.verbose = only_n;
 	shared->n = n;

@@ -996,5 +996,5 @@ int main(void)
 		test_random_operations_match_with_lazy_times,
 	};
 
-	return test_suite_run("prop_model", tests, KV_ARRAY_COUNT(tests), 300);
+	return test_suite_run("prop_model", tests, KV_ARRAY_COUNT(tests), 700);
 }

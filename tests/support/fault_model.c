@@ -70,6 +70,8 @@ static bool is_explained(const struct fault_model *m, int err)
 		return true;
 	if (err == -KV_E_POISONED && m->poisoned)
 		return true;
+	if (err == -KV_E_CHECKSUM && m->may_be_lost && m->struck())
+		return true;
 	return m->struck() &&
 	       (err == m->host || err == -KV_E_POISONED || err == -KV_E_UNKNOWN_OUTCOME);
 }

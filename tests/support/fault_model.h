@@ -39,6 +39,7 @@ struct fault_model {
 	bool uncertain;	  /* @maybe may be there too */
 	bool verbose;	  /* say which call met a poisoned database first */
 	bool may_be_full; /* -KV_E_NOSPACE is an answer */
+	bool may_be_lost; /* what the sync dropped may be read before the sync says so */
 	struct fault_state maybe;
 	unsigned version;     /* given last */
 	int host;	      /* the error that the faults cause */

@@ -385,6 +385,29 @@ START_TEST(test_what_is_told_outlives_a_power_cut)
 }
 END_TEST
 
+START_TEST(test_the_first_commit_of_all_is_told)
+{
+	struct kv_feed *f;
+	kv_seq seq;
+
+	ck_assert_uint_eq(info().newest, 0);
+	ok(kv_history_begin(db, false));
+	ok(kv_feed_open(db, info().from, &f));
+	put(1, "1");
+	ok(kv_sync(db));
+	ok(kv_feed_next(f, &seq));
+	ck_assert_uint_eq(seq, 1);
+	put(2, "2");
+	put(2, "3");
+	ok(kv_sync(db));
+	ok(kv_feed_next(f, &seq));
+	ck_assert_uint_eq(seq, 2);
+	kv_feed_close(f);
+	ok(kv_history_trim(db, 2)); /* which leaves nothing for who is at 0 */
+	fails(kv_feed_open(db, 0, &f), -KV_E_GONE);
+}
+END_TEST
+
 /* A commit larger than the log is told like any other. */
 START_TEST(test_a_commit_larger_than_the_log_is_told)
 {
@@ -460,6 +483,7 @@ int main(void)
 		test_a_feed_that_is_too_slow_is_told_so,
 		test_a_lasting_history_goes_on_after_opening,
 		test_what_is_told_outlives_a_power_cut,
+		test_the_first_commit_of_all_is_told,
 		test_a_commit_larger_than_the_log_is_told,
 		test_history_gives_way_when_the_volume_is_full,
 	};

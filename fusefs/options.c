@@ -354,12 +354,24 @@ static int read_switches(int argc, char **argv, struct log *log, struct mount_op
 	return 0;
 }
 
+/* The arguments lie behind each other; getopt() will only change their order in argv. */
+static void find_command_line(int argc, char **argv, struct mount_options *opt)
+{
+	char *end = argc ? argv[0] : NULL;
+
+	opt->command_line = end;
+	for (int i = 0; i < argc && argv[i] == end; i++)
+		end += strlen(end) + 1;
+	opt->command_line_len = (size_t)(end - opt->command_line);
+}
+
 int options_parse(int argc, char **argv, struct log *log, struct mount_options *out)
 {
 	struct mount_options opt = {0};
 	struct kv_buf lists = {0};
 	int err;
 
+	find_command_line(argc, argv, &opt);
 	err = buf_printf(&lists, "%s", "");
 	if (!err)
 		err = read_switches(argc, argv, log, &opt, &lists);

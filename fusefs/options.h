@@ -33,6 +33,8 @@ enum options_txn { OPTIONS_TXN_WRITE = 0, OPTIONS_TXN_CLOSE, OPTIONS_TXN_DIRECTO
 struct mount_options {
 	const char *volume; /* borrowed from argv */
 	const char *dir;    /* borrowed from argv */
+	char *command_line; /* argv's own memory, which is what ps shows of a process */
+	size_t command_line_len;
 	bool foreground;
 	bool verbose;
 	bool sloppy; /* unknown mount options are ignored */

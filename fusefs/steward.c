@@ -263,13 +263,28 @@ static void ignore_signals(void)
 		(void)sigaction(signals[i], &ignore, NULL);
 }
 
+/* Who looks for the daemon by its command line finds the daemon alone. */
+static void become(struct mount_options *own)
+{
+	own->volume = strdup(own->volume);
+	own->dir = strdup(own->dir);
+	if (!own->volume || !own->dir)
+		_exit(1);
+	(void)prctl(PR_SET_NAME, NAME, 0, 0, 0);
+	memset(own->command_line, 0, own->command_line_len);
+	if (own->command_line_len > strlen(NAME))
+		memcpy(own->command_line, NAME, strlen(NAME));
+}
+
 /* Never returns. */
 static void run(enum steward_duty duty, struct duties *m, int socket)
 {
+	struct mount_options own = *m->opt;
 	int err = 0;
 
 	ignore_signals();
-	(void)prctl(PR_SET_NAME, NAME, 0, 0, 0);
+	become(&own);
+	m->opt = &own;
 	/* Others wait for the end of what it has inherited: a caller's pipe, the verdict's. */
 	if (dup2(socket, THE_FD) != THE_FD || syscall(SYS_close_range, THE_FD + 1, UINT_MAX, 0))
 		_exit(1);

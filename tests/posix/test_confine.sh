@@ -71,6 +71,7 @@ confined "$pid" root
 work_in "$dir"
 confined "$pid" root # threads that were made meanwhile, too
 [ "$(stewards "$pid" | wc -l)" = 1 ] || fail "stewards: $(stewards "$pid")"
+[ "$(pgrep -f "mount.kvfs $vol $dir")" = "$pid" ] || fail "a steward looks like the daemon"
 helper=$(stewards "$pid")
 expect "$helper" CapPrm 0000000000200004 # CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH
 expect "$helper" CapBnd 0000000000000000

@@ -155,7 +155,7 @@ umount_volume "$dir" "$vol"
 small=$tmp/small
 make_volume --size 16M --log-size 1M "$small"
 mount_volume "$small" "$dir"
-head -c 5000000 /dev/urandom >"$dir/was"
+head -c 2000000 /dev/urandom >"$dir/was"
 kvfs snapshot create "$dir" whole
 rm "$dir/was"
 ! head -c 30000000 /dev/urandom >"$dir/fill" 2>/dev/null || fail "the volume is not full"
@@ -166,7 +166,8 @@ else
 	grep -qi "no space" "$tmp/out" || fail "full: $(cat "$tmp/out")"
 	[ "$(stat -c %s "$dir/fill")" = "$size" ] && [ ! -e "$dir/was" ] || fail "half restored when full"
 	rm "$dir/fill"
-	wait_for kvfs snapshot restore "$dir" whole 2>/dev/null
+	has_room() { kvfs snapshot restore "$dir" whole 2>"$tmp/out"; }
+	wait_for has_room
 	cmp "$dir/was" "$dir/.kvfs/snapshots/whole/was" || fail "restored when there was room again"
 fi
 umount_volume "$dir" "$small"

@@ -245,20 +245,11 @@ struct finish_job {
 	struct channel *ch; /* a count of it */
 };
 
-static int on_finish_progress(void *ctx, uint64_t done, uint64_t total)
-{
-	struct finish_job *job = ctx;
-
-	(void)done;
-	(void)total;
-	return fuse_req_interrupted(job->req);
-}
-
 static void finish(struct kvfsd *d, void *ctx, bool stopped)
 {
 	struct finish_job *job = ctx;
 	struct channel *ch = job->ch;
-	const struct kv_progress progress = {on_finish_progress, job};
+	const struct kv_progress progress = {reply_interrupted, job->req};
 	const struct kvfs_draft_hooks hooks = {.stale = txn_tell_stale, .ctx = d};
 	struct kvfs_received done;
 	int err = -EIO;

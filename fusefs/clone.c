@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "fusefs/channel.h"
+#include "fusefs/reply.h"
 
 struct clone_job {
 	fuse_req_t req;
@@ -24,15 +25,6 @@ static void free_job(struct clone_job *job)
 	free(job);
 }
 
-static int on_progress(void *ctx, uint64_t done, uint64_t total)
-{
-	struct clone_job *job = ctx;
-
-	(void)done;
-	(void)total;
-	return fuse_req_interrupted(job->req);
-}
-
 static void tell_kernel(struct kvfsd *d, uint64_t dir, const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -45,7 +37,7 @@ static void tell_kernel(struct kvfsd *d, uint64_t dir, const char *path)
 static void work(struct kvfsd *d, void *ctx, bool stopped)
 {
 	struct clone_job *job = ctx;
-	const struct kv_progress progress = {on_progress, job};
+	const struct kv_progress progress = {reply_interrupted, job->req};
 	uint64_t dir;
 	int err = -EIO;
 

@@ -126,3 +126,10 @@ void reply_xattr(fuse_req_t req, const struct kv_buf *value, size_t size)
 	else
 		fuse_reply_buf(req, (const char *)value->data, value->len);
 }
+
+int reply_interrupted(void *req, uint64_t done, uint64_t total)
+{
+	(void)done;
+	(void)total;
+	return fuse_req_interrupted(req);
+}

@@ -41,6 +41,8 @@ void reply_damage(struct kvfsd *d, struct kvfs_node *node, int err);
 /* @like: any id of the tree that the file is in. */
 void reply_stat(const struct kvfsd *d, fuse_ino_t like, const struct kvfs_attr *attr,
 		struct stat *out);
+/* kv_progress.report while the sender of @req waits: it ends when he is interrupted. */
+int reply_interrupted(void *req, uint64_t done, uint64_t total);
 /* errno for a result, positive, for what is not a reply. */
 int reply_errno(int err);
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "fusefs/channel.h"
+#include "fusefs/reply.h"
 
 struct restore_job {
 	fuse_req_t req;
@@ -22,19 +23,10 @@ static void free_job(struct restore_job *job)
 	free(job);
 }
 
-static int on_progress(void *ctx, uint64_t done, uint64_t total)
-{
-	struct restore_job *job = ctx;
-
-	(void)done;
-	(void)total;
-	return fuse_req_interrupted(job->req);
-}
-
 static void work(struct kvfsd *d, void *ctx, bool stopped)
 {
 	struct restore_job *job = ctx;
-	const struct kv_progress progress = {on_progress, job};
+	const struct kv_progress progress = {reply_interrupted, job->req};
 	const struct kvfs_draft_hooks hooks = {.stale = txn_tell_stale, .ctx = d};
 	int err = -EIO;
 

@@ -6,6 +6,7 @@
 #include "kvcore/base/buf.h"
 #include "kvcore/kv_history.h"
 #include "kvcore/kvcore_check.h"
+#include "kvcore/os/os_thread.h"
 #include "tests/support/sim_env.h"
 #include "tests/support/test_suite.h"
 
@@ -475,6 +476,47 @@ START_TEST(test_history_gives_way_when_the_volume_is_full)
 }
 END_TEST
 
+struct writer {
+	struct os_thread thread;
+	unsigned number;
+	int err;
+};
+
+static void overwrite(void *arg)
+{
+	struct writer *w = arg;
+	struct test_rng rng = {w->number + 1};
+	uint8_t value[20000];
+	char key[16];
+
+	for (unsigned i = 0; !w->err && i < 4000; i++) {
+		test_rng_fill(&rng, value, sizeof(value));
+		w->err = kv_put(db, KEYSPACE, key_of(w->number * 100 + i % 25, key),
+				kv_slice_of(value, sizeof(value)), 0);
+	}
+}
+
+/* Who finds the volume full while another makes room waits for that. */
+START_TEST(test_history_gives_way_to_several_writers)
+{
+	const struct kv_create_options c = {
+		.log_size_bytes = 4U << 20, .size_bytes = 24U << 20, .env = sim_env_os(sim)};
+	struct writer w[3] = {{.number = 0}, {.number = 1}, {.number = 2}};
+
+	ok(kv_close(db));
+	ok(kv_create("small", &c));
+	ok(kv_open("small", &(struct kv_options){.cache_bytes = 8U << 20, .env = c.env}, &db));
+	ok(kv_history_begin(db, false));
+	for (unsigned i = 0; i < KV_ARRAY_COUNT(w); i++)
+		ok(os_thread_start(&w[i].thread, "writer", overwrite, &w[i]));
+	for (unsigned i = 0; i < KV_ARRAY_COUNT(w); i++)
+		os_thread_join(&w[i].thread);
+	for (unsigned i = 0; i < KV_ARRAY_COUNT(w); i++)
+		ck_assert_int_eq(w[i].err, 0);
+	ck_assert_uint_gt(info().from, 1);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -486,6 +528,7 @@ int main(void)
 		test_the_first_commit_of_all_is_told,
 		test_a_commit_larger_than_the_log_is_told,
 		test_history_gives_way_when_the_volume_is_full,
+		test_history_gives_way_to_several_writers,
 	};
 
 	return test_suite_run_with("feed", tests, KV_ARRAY_COUNT(tests), 120, setup, teardown);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "tests/support/meanwhile.h"
 #include "tests/support/model_random.h"
 
 static struct model_fixture m;
@@ -271,6 +272,58 @@ START_TEST(test_writers_do_not_hold_it_up)
 }
 END_TEST
 
+static int make_late(void *ctx)
+{
+	(void)ctx;
+	return kvfs_key_put(m.fs, test_str("late"), test_str("x"), 0);
+}
+
+/* The snapshot does not have it, whether or not it touches what is written back. */
+START_TEST(test_what_is_made_in_the_middle_is_undone_too)
+{
+	struct meanwhile late = {.act = make_late};
+	const struct kv_progress progress = {meanwhile_report, &late};
+	struct kv_buf value = {0};
+
+	ok(kvfs_key_put(m.fs, test_str("d/f"), test_str("old"), 0));
+	ok(kvfs_snapshot_create(m.fs, "s"));
+	ok(kvfs_key_put(m.fs, test_str("d/f"), test_str("new"), 0));
+	ok(kvfs_snapshot_restore(m.fs, "s", &progress, NULL));
+	ck_assert(late.done);
+	ok(late.err);
+	fails(kvfs_key_get(m.fs, test_str("late"), &value), -KV_E_NOTFOUND);
+	expect_state("s");
+	kv_buf_free(&value);
+	model_check(&m);
+}
+END_TEST
+
+/* Its key and record are the same, but the directory above it is another one. */
+START_TEST(test_what_stays_in_place_follows_its_directory)
+{
+	struct kvfs_node *d = model_mkdir(&m, m.root, "d"), *below = model_mkdir(&m, d, "below");
+	uint64_t first = kvfs_node_ino(d);
+
+	ok(kvfs_snapshot_create(m.fs, "s"));
+	ok(kvfs_rename(m.fs, d, "below", m.root, "below", 0));
+	model_forget(&m, d);
+	ok(kvfs_rmdir(m.fs, m.root, "d"));
+	d = model_mkdir(&m, m.root, "d");
+	ck_assert_uint_ne(kvfs_node_ino(d), first);
+	ok(kvfs_rename(m.fs, m.root, "below", d, "below", 0));
+	model_forget(&m, d);
+	ok(restore("s"));
+	expect_state("s");
+	d = model_lookup(&m, m.root, "d");
+	ck_assert_uint_eq(kvfs_node_ino(d), first);
+	ck_assert_uint_eq(kvfs_node_parent_ino(m.fs, below), first);
+	fails(kvfs_rename(m.fs, m.root, "d", below, "d", 0), -EINVAL);
+	model_forget(&m, d);
+	model_forget(&m, below);
+	model_check(&m);
+}
+END_TEST
+
 /* ---- power cuts ---- */
 
 START_TEST(test_a_power_cut_leaves_before_or_after)
@@ -320,9 +373,14 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		test_random_states_are_restored,   test_open_files_live_on_and_caches_are_told,
-		test_a_clone_keeps_what_it_shares, test_what_cannot_be_restored_is_said,
-		test_writers_do_not_hold_it_up,	   test_a_power_cut_leaves_before_or_after,
+		test_random_states_are_restored,
+		test_open_files_live_on_and_caches_are_told,
+		test_a_clone_keeps_what_it_shares,
+		test_what_cannot_be_restored_is_said,
+		test_writers_do_not_hold_it_up,
+		test_what_is_made_in_the_middle_is_undone_too,
+		test_what_stays_in_place_follows_its_directory,
+		test_a_power_cut_leaves_before_or_after,
 	};
 
 	return test_suite_run_with("model_restore", tests, KV_ARRAY_COUNT(tests), 120, setup,

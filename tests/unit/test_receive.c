@@ -3,6 +3,7 @@
  * Streams between two simulated hosts: random changes, each sent as a difference and compared by
  * a root hash that is computed from nothing; power cuts while receiving.
  */
+#include "tests/support/meanwhile.h"
 #include "tests/support/model_random.h"
 
 static struct model_fixture m, other;
@@ -283,6 +284,91 @@ START_TEST(test_changes_while_it_comes_are_told)
 }
 END_TEST
 
+static int make_late(void *ctx)
+{
+	(void)ctx;
+	return kvfs_key_put(other.fs, test_str("late"), test_str("x"), 0);
+}
+
+static int take_name(void *ctx)
+{
+	return kvfs_snapshot_create(other.fs, ctx);
+}
+
+/* "b" comes to a tree that is as "a" was sent, and @act happens while it is applied. */
+static int receive_while(int (*act)(void *ctx), void *ctx)
+{
+	struct meanwhile w = {.act = act, .ctx = ctx};
+	const struct kv_progress progress = {meanwhile_report, &w};
+	struct kv_buf stream = {0};
+	struct kvfs_received done;
+	struct kvfs_receive *r;
+	int err;
+
+	fill(6);
+	ok(kvfs_snapshot_create(m.fs, "a"));
+	make_stream(NULL, "a", &stream);
+	ok(receive(&stream, 1000, &done));
+	fill(7);
+	ok(kvfs_snapshot_create(m.fs, "b"));
+	make_stream("a", "b", &stream);
+	ok(kvfs_receive_open(other.fs, test_str(""), &r));
+	ok(receive_into(r, &stream));
+	err = kvfs_receive_finish(r, &progress, NULL, &done);
+	kvfs_receive_close(r);
+	ck_assert(w.done);
+	ok(w.err);
+	kv_buf_free(&stream);
+	return err;
+}
+
+/* Though it touches nothing that the stream does. */
+START_TEST(test_a_change_while_it_is_applied_is_told)
+{
+	struct kv_buf value = {0};
+
+	fails(receive_while(make_late, NULL), -EBUSY);
+	ok(kvfs_key_get(other.fs, test_str("late"), &value));
+	ok(kvfs_key_delete(other.fs, test_str("late")));
+	kv_buf_free(&value);
+	model_check(&other);
+}
+END_TEST
+
+START_TEST(test_a_snapshot_of_its_name_taken_meanwhile_keeps_it_out)
+{
+	uint8_t want[KVFS_HASH_LEN], got[KVFS_HASH_LEN];
+	char name[] = "b";
+
+	fails(receive_while(take_name, name), -EEXIST);
+	ok(kvfs_snapshot_hash(other.fs, "a", want));
+	hash_now(other.fs, got);
+	ck_assert_mem_eq(want, got, sizeof(want));
+	model_check(&other);
+}
+END_TEST
+
+/* A crash may have come between the switch and the snapshot; but this is not what was received. */
+START_TEST(test_what_was_received_and_changed_gets_no_snapshot)
+{
+	struct kvfs_received done;
+	struct kv_buf stream = {0};
+
+	fill(8);
+	ok(kvfs_snapshot_create(m.fs, "a"));
+	make_stream(NULL, "a", &stream);
+	ok(receive(&stream, 1000, &done));
+	ok(kvfs_snapshot_drop(other.fs, "a"));
+	ok(receive(&stream, 1000, &done));
+	ck_assert(done.already);
+	ok(kvfs_snapshot_drop(other.fs, "a"));
+	ok(make_late(NULL));
+	fails(receive(&stream, 1000, &done), -EBUSY);
+	fails(kvfs_snapshot_hash(other.fs, "a", done.hash), -KV_E_NOTFOUND);
+	kv_buf_free(&stream);
+}
+END_TEST
+
 START_TEST(test_changes_beside_the_directory_do_no_harm)
 {
 	struct kv_buf first = {0}, value = {0};
@@ -365,6 +451,9 @@ int main(void)
 		test_any_flipped_bit_is_found,
 		test_open_files_live_on,
 		test_changes_while_it_comes_are_told,
+		test_a_change_while_it_is_applied_is_told,
+		test_a_snapshot_of_its_name_taken_meanwhile_keeps_it_out,
+		test_what_was_received_and_changed_gets_no_snapshot,
 		test_changes_beside_the_directory_do_no_harm,
 		test_a_name_follows_a_directory_that_took_the_place_of_another,
 		test_where_nothing_can_be_received_is_said,

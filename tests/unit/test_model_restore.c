@@ -298,32 +298,6 @@ START_TEST(test_what_is_made_in_the_middle_is_undone_too)
 }
 END_TEST
 
-/* Its key and record are the same, but the directory above it is another one. */
-START_TEST(test_what_stays_in_place_follows_its_directory)
-{
-	struct kvfs_node *d = model_mkdir(&m, m.root, "d"), *below = model_mkdir(&m, d, "below");
-	uint64_t first = kvfs_node_ino(d);
-
-	ok(kvfs_snapshot_create(m.fs, "s"));
-	ok(kvfs_rename(m.fs, d, "below", m.root, "below", 0));
-	model_forget(&m, d);
-	ok(kvfs_rmdir(m.fs, m.root, "d"));
-	d = model_mkdir(&m, m.root, "d");
-	ck_assert_uint_ne(kvfs_node_ino(d), first);
-	ok(kvfs_rename(m.fs, m.root, "below", d, "below", 0));
-	model_forget(&m, d);
-	ok(restore("s"));
-	expect_state("s");
-	d = model_lookup(&m, m.root, "d");
-	ck_assert_uint_eq(kvfs_node_ino(d), first);
-	ck_assert_uint_eq(kvfs_node_parent_ino(m.fs, below), first);
-	fails(kvfs_rename(m.fs, m.root, "d", below, "d", 0), -EINVAL);
-	model_forget(&m, d);
-	model_forget(&m, below);
-	model_check(&m);
-}
-END_TEST
-
 /* ---- power cuts ---- */
 
 START_TEST(test_a_power_cut_leaves_before_or_after)
@@ -379,7 +353,6 @@ int main(void)
 		test_what_cannot_be_restored_is_said,
 		test_writers_do_not_hold_it_up,
 		test_what_is_made_in_the_middle_is_undone_too,
-		test_what_stays_in_place_follows_its_directory,
 		test_a_power_cut_leaves_before_or_after,
 	};
 

@@ -432,6 +432,53 @@ START_TEST(test_a_name_follows_a_directory_that_took_the_place_of_another)
 }
 END_TEST
 
+static void expect_below(struct kvfs_node *node, uint64_t *dir_id)
+{
+	struct kvfs_node *d = model_lookup(&other, other.root, "d");
+
+	*dir_id = kvfs_node_ino(d);
+	ck_assert_uint_eq(kvfs_node_parent_ino(other.fs, node), *dir_id);
+	fails(kvfs_rename(other.fs, other.root, "d", node, "d", 0), -EINVAL);
+	model_forget(&other, d);
+}
+
+/* Its key and record stay as they are, but the directory above it is another one; and back. */
+START_TEST(test_what_stays_in_place_follows_its_directory)
+{
+	struct kvfs_node *d = model_mkdir(&m, m.root, "d"), *below;
+	struct kv_buf stream = {0};
+	struct kvfs_received done;
+	uint64_t first, second, again;
+
+	model_forget(&m, model_mkdir(&m, d, "below"));
+	ok(kvfs_snapshot_create(m.fs, "a"));
+	make_stream(NULL, "a", &stream);
+	ok(receive(&stream, 1000, &done));
+	ok(kvfs_rename(m.fs, d, "below", m.root, "below", 0));
+	model_forget(&m, d);
+	ok(kvfs_rmdir(m.fs, m.root, "d"));
+	d = model_mkdir(&m, m.root, "d");
+	ok(kvfs_rename(m.fs, m.root, "below", d, "below", 0));
+	model_forget(&m, d);
+	ok(kvfs_snapshot_create(m.fs, "b"));
+	make_stream("a", "b", &stream);
+
+	d = model_lookup(&other, other.root, "d");
+	below = model_lookup(&other, d, "below");
+	model_forget(&other, d);
+	expect_below(below, &first);
+	ok(receive(&stream, 1000, &done));
+	expect_below(below, &second);
+	ck_assert_uint_ne(first, second);
+	ok(kvfs_snapshot_restore(other.fs, "a", NULL, NULL));
+	expect_below(below, &again);
+	ck_assert_uint_eq(first, again);
+	model_forget(&other, below);
+	model_check(&other);
+	kv_buf_free(&stream);
+}
+END_TEST
+
 START_TEST(test_where_nothing_can_be_received_is_said)
 {
 	struct kvfs_receive *r;
@@ -456,6 +503,7 @@ int main(void)
 		test_what_was_received_and_changed_gets_no_snapshot,
 		test_changes_beside_the_directory_do_no_harm,
 		test_a_name_follows_a_directory_that_took_the_place_of_another,
+		test_what_stays_in_place_follows_its_directory,
 		test_where_nothing_can_be_received_is_said,
 	};
 

@@ -219,7 +219,7 @@ static int receive_again(struct kvfs_receive *r, const struct receive_record *kn
 int receive_check(struct kvfs_receive *r)
 {
 	struct receive_record known;
-	bool have;
+	bool have, dropped;
 	int err;
 
 	state_close(&r->checked);
@@ -231,10 +231,11 @@ int receive_check(struct kvfs_receive *r)
 	if (err && err != -KV_E_NOTFOUND)
 		return err;
 	err = have ? receive_unchanged(r, &known) : 0;
-	if (err == -KV_E_NOTFOUND && !memcmp(known.id, r->id, sizeof(r->id))) {
-		err = receive_again(r, &known);
-	} else if (err == -KV_E_NOTFOUND) {
-		have = false; /* the snapshot was dropped: compute what there is */
+	dropped = err == -KV_E_NOTFOUND; /* the snapshot of what was received last */
+	if (dropped)
+		err = memcmp(known.id, r->id, sizeof(r->id)) ? -EBUSY : receive_again(r, &known);
+	if (dropped && err == -EBUSY) { /* compute what there is: it may be the base again */
+		have = false;
 		err = 0;
 	}
 	if (have && !memcmp(known.id, r->id, sizeof(r->id))) {

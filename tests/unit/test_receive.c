@@ -363,8 +363,35 @@ START_TEST(test_what_was_received_and_changed_gets_no_snapshot)
 	ck_assert(done.already);
 	ok(kvfs_snapshot_drop(other.fs, "a"));
 	ok(make_late(NULL));
-	fails(receive(&stream, 1000, &done), -EBUSY);
+	fails(receive(&stream, 1000, &done), -ENOTEMPTY);
 	fails(kvfs_snapshot_hash(other.fs, "a", done.hash), -KV_E_NOTFOUND);
+	kv_buf_free(&stream);
+}
+END_TEST
+
+START_TEST(test_what_was_received_and_undone_comes_again)
+{
+	struct kvfs_received done;
+	struct kv_buf stream = {0};
+	uint8_t want[KVFS_HASH_LEN], got[KVFS_HASH_LEN];
+
+	fill(9);
+	ok(kvfs_snapshot_create(m.fs, "a"));
+	make_stream(NULL, "a", &stream);
+	ok(receive(&stream, 1000, &done));
+	fill(10);
+	ok(kvfs_snapshot_create(m.fs, "b"));
+	make_stream("a", "b", &stream);
+	ok(receive(&stream, 1000, &done));
+	ok(kvfs_snapshot_restore(other.fs, "a", NULL, NULL));
+	fails(receive(&stream, 1000, &done),
+	      -EBUSY); /* its snapshot is there, and says otherwise */
+	ok(kvfs_snapshot_drop(other.fs, "b"));
+	ok(receive(&stream, 1000, &done));
+	ck_assert(!done.already);
+	hash_now(m.fs, want);
+	hash_now(other.fs, got);
+	ck_assert_mem_eq(want, got, sizeof(want));
 	kv_buf_free(&stream);
 }
 END_TEST
@@ -501,6 +528,7 @@ int main(void)
 		test_a_change_while_it_is_applied_is_told,
 		test_a_snapshot_of_its_name_taken_meanwhile_keeps_it_out,
 		test_what_was_received_and_changed_gets_no_snapshot,
+		test_what_was_received_and_undone_comes_again,
 		test_changes_beside_the_directory_do_no_harm,
 		test_a_name_follows_a_directory_that_took_the_place_of_another,
 		test_what_stays_in_place_follows_its_directory,

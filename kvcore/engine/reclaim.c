@@ -20,6 +20,7 @@
 #define RECLAIM_SETTLE_NS 500000000ULL	/* longest wait for old versions */
 #define RECLAIM_PAUSE_NS  2000000000ULL
 #define RECLAIM_PAID	  (1024U * 1024) /* bytes freed that make it worth while */
+#define RECLAIM_ROUNDS	  8U		 /* of emptying segments */
 #define RECLAIM_TRIES	  4U		 /* for one operation */
 #define RECLAIM_COMMITS	  16U		 /* since the last try */
 
@@ -111,6 +112,40 @@ static int flush_all(struct kv_db *db)
 	return err ? err : background_wait_flushed(db);
 }
 
+static int compact_and_reap(struct kv_db *db, const struct kv_progress *progress)
+{
+	int err = compaction_full(db, progress);
+
+	if (!err || err == -KV_E_INTERRUPTED || err == -KV_E_NOSPACE)
+		err = values_reap(db->values);
+	return err;
+}
+
+/*
+ * What is dead lies between what lives: the reserve has room for the live values of some segments,
+ * which gives back more than it takes, and so room for more of them.
+ */
+static int empty_segments(struct kv_db *db, const struct kv_progress *progress,
+			  const struct space_stat *before)
+{
+	struct space_stat now;
+	bool paid = false;
+	unsigned count;
+	int err = 0;
+
+	/* Half of a segment may have gone before the room ended; so the first rounds may give
+	 * nothing back. */
+	for (unsigned i = 0; !err && !paid && i < RECLAIM_ROUNDS; i++) {
+		space_get_stat(db->space, &now);
+		err = values_choose_to_empty(db->values, now.free / 2, &count);
+		if (err || !count)
+			break;
+		err = compact_and_reap(db, progress);
+		paid = wait_until_paid(db, before);
+	}
+	return err;
+}
+
 /* Make what is dead free. @paid: whether that was much */
 static int search(struct kv_db *db, bool *paid)
 {
@@ -122,12 +157,12 @@ static int search(struct kv_db *db, bool *paid)
 	space_get_stat(db->space, &before);
 	flush_err = err = flush_all(db);
 	if (!err || err == -KV_E_NOSPACE) /* a compaction may have what the flush wants */
-		err = compaction_full(db, &progress);
-	if (!err || err == -KV_E_INTERRUPTED || err == -KV_E_NOSPACE)
-		err = values_reap(db->values);
+		err = compact_and_reap(db, &progress);
 	if (!err && flush_err)
 		err = flush_all(db);
-	*paid = wait_until_paid(db, &before);
+	if (!err && !wait_until_paid(db, &before))
+		err = empty_segments(db, &progress, &before);
+	*paid = has_paid(db, &before);
 	return err;
 }
 

@@ -32,6 +32,7 @@
 #define SEGMENT_FRACTION 64U		     /* part of a volume of fixed size */
 #define SEGMENT_TIGHT	 (128U * 1024)	     /* when compaction writes on a nearly full volume */
 #define REAP_BATCH	 64U
+#define WORTH_EMPTYING	 8U /* where room is short: when this part of a segment is dead */
 
 int segment_new(const struct segment_meta *meta, bool sealed, struct segment **out)
 {
@@ -46,6 +47,7 @@ int segment_new(const struct segment_meta *meta, bool sealed, struct segment **o
 	atomic_init(&seg->pending, 0);
 	atomic_init(&seg->sweep_before, 0);
 	atomic_init(&seg->sealed, sealed);
+	atomic_init(&seg->empty_it, false);
 	atomic_init(&seg->refs, 0);
 	*out = seg;
 	return 0;
@@ -415,13 +417,67 @@ int values_recovered(struct values *v)
 	return err;
 }
 
+static uint64_t live_of(const struct segment *seg)
+{
+	return atomic_load_explicit(&seg->live_bytes, memory_order_relaxed);
+}
+
+static uint64_t used_of(const struct segment *seg)
+{
+	return atomic_load_explicit(&seg->used_bytes, memory_order_relaxed);
+}
+
+/* With values pending the live bytes do not tell yet how much is dead. */
+static bool is_settled(const struct segment *seg)
+{
+	return atomic_load_explicit(&seg->sealed, memory_order_acquire) &&
+	       !atomic_load_explicit(&seg->pending, memory_order_acquire);
+}
+
 bool values_mostly_dead(const struct segment *seg)
 {
-	/* With values pending the live bytes do not tell yet how much is dead. */
-	return atomic_load_explicit(&seg->sealed, memory_order_acquire) &&
-	       !atomic_load_explicit(&seg->pending, memory_order_acquire) &&
-	       atomic_load_explicit(&seg->live_bytes, memory_order_relaxed) <
-		       atomic_load_explicit(&seg->used_bytes, memory_order_relaxed) / 2;
+	return is_settled(seg) && (live_of(seg) < used_of(seg) / 2 ||
+				   atomic_load_explicit(&seg->empty_it, memory_order_relaxed));
+}
+
+struct candidate {
+	struct segment *seg;
+	uint64_t live, used; /* as they were when it was found */
+};
+
+static int compare_live_parts(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+	uint64_t p = x->live * y->used, q = y->live * x->used;
+
+	return p < q ? -1 : p > q;
+}
+
+int values_choose_to_empty(struct values *v, uint64_t room, unsigned *count)
+{
+	struct version *current = versions_current(v->options.versions);
+	struct candidate *some = calloc(current->segment_count + 1, sizeof(*some));
+	int err = some ? 0 : -ENOMEM;
+	size_t n = 0;
+
+	*count = 0;
+	for (size_t i = 0; !err && i < current->segment_count; i++) {
+		struct segment *seg = current->segments[i];
+		struct candidate c = {seg, live_of(seg), used_of(seg)};
+
+		atomic_store_explicit(&seg->empty_it, false, memory_order_relaxed);
+		if (is_settled(seg) && c.live < c.used - c.used / WORTH_EMPTYING)
+			some[n++] = c;
+	}
+	if (!err)
+		qsort(some, n, sizeof(*some), compare_live_parts);
+	for (; *count < n && some[*count].live <= room; ++*count) {
+		room -= some[*count].live;
+		atomic_store_explicit(&some[*count].seg->empty_it, true, memory_order_relaxed);
+	}
+	free(some);
+	version_unref(current);
+	return err;
 }
 
 bool values_should_move(struct values *v, const struct version *version,

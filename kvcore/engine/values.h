@@ -32,6 +32,7 @@ struct segment {
 	_Atomic uint64_t pending;      /* values */
 	_Atomic uint64_t sweep_before; /* compaction_pick.c: 0, or a table id */
 	_Atomic bool sealed;
+	_Atomic bool empty_it; /* values_choose_to_empty() */
 	_Atomic unsigned refs; /* versions that contain it */
 };
 
@@ -114,7 +115,13 @@ void values_seal(struct values *v);
 int values_recovered(struct values *v) KV_MUST_CHECK;
 /* Remove dead segments with one version edit. Any thread. */
 int values_reap(struct values *v) KV_MUST_CHECK;
-/* Sealed, all its values accounted for, and less than half of it live. */
+/*
+ * Where room is short: let compactions empty the deadest segments of which more than an eighth is
+ * dead, as many as have at most @room live bytes in all; @count of them. Replaces the choice
+ * before. Return: 0, -ENOMEM.
+ */
+int values_choose_to_empty(struct values *v, uint64_t room, unsigned *count) KV_MUST_CHECK;
+/* Sealed, all its values accounted for, and less than half of it live, or chosen to be emptied. */
 bool values_mostly_dead(const struct segment *seg);
 /* Should compaction move this value, because its segment is mostly dead? */
 bool values_should_move(struct values *v, const struct version *version,

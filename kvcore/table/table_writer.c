@@ -14,6 +14,7 @@
 #include "kvcore/table/table_read.h"
 
 #define EXTENT_STEP	(1024U * 1024) /* first steps, bytes */
+#define EXTENT_TIGHT	(128U * 1024)  /* the same where room is short */
 #define STEPS_TO_DOUBLE 6U	       /* extents after which the step doubles */
 
 int table_writer_init(struct table_writer *w)
@@ -28,9 +29,16 @@ void table_writer_fini(struct table_writer *w)
 	kv_buf_free(&w->compressed);
 }
 
+/* What a small table does not need of its extent is missed by the values that a compaction moves
+ * meanwhile on a volume that is nearly full. */
+static uint64_t first_step(const struct table_writer *w)
+{
+	return space_has_room(w->env->space, EXTENT_STEP) ? EXTENT_STEP : EXTENT_TIGHT;
+}
+
 static int next_extent(struct table_writer *w)
 {
-	uint64_t want = (uint64_t)EXTENT_STEP << w->extent_count / STEPS_TO_DOUBLE;
+	uint64_t want = first_step(w) << w->extent_count / STEPS_TO_DOUBLE;
 	struct extent *last = w->extent_count > 0 ? &w->extents[w->extent_count - 1] : NULL;
 	struct extent e;
 	int err;

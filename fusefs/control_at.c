@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * .kvfs/at: the tree as of a time, or right after a commit. Its names are not listed; each is a
- * question that is answered anew, since history moves on. Where history is not kept any more the
- * newest snapshot before stands for it.
+ * question that is answered anew, since history moves on. The newest snapshot before stands for
+ * what history does not keep, or noted only later.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -70,36 +70,45 @@ static int open_commit(struct kvfsd *d, uint64_t commit, struct tree **out)
 	return tree_open(&d->trees, d->fs, key, out);
 }
 
-/* The newest snapshot at or before a time. */
-static int open_snapshot_before(struct kvfsd *d, int64_t ns, struct tree **out)
+/* The newest snapshot at or before a time: its name, "" if there is none, and its state. */
+static int find_snapshot_before(struct kvfsd *d, int64_t ns, struct kv_snapshot_info *out)
 {
 	struct kv_snapshot_info *list = NULL;
-	const char *name = NULL;
 	size_t count = 0;
 	int err = kv_snapshot_list(kvfs_db(d->fs), &list, &count);
 
+	*out = (struct kv_snapshot_info){0};
 	for (size_t i = 0; !err && i < count; i++)
 		if (list[i].created_ns <= ns && !kvfs_snapshot_check_name(list[i].name))
-			name = list[i].name;
-	if (!err)
-		err = name ? tree_open(&d->trees, d->fs, name, out) : -KV_E_NOTFOUND;
+			*out = list[i];
 	free(list);
 	return err;
+}
+
+/* History knows a commit's time to the second, a snapshot its own exactly: the newer state counts.
+ */
+static int open_time(struct kvfsd *d, int64_t ns, struct tree **out)
+{
+	struct kv_snapshot_info snapshot;
+	kv_seq seq = 0;
+	int err = feed_at(&d->control.feeds, ns, &seq);
+
+	if (err && err != -KV_E_GONE)
+		return err;
+	err = find_snapshot_before(d, ns, &snapshot);
+	if (err)
+		return err;
+	if (snapshot.name[0] && snapshot.seq >= seq)
+		return tree_open(&d->trees, d->fs, snapshot.name, out);
+	return seq ? open_commit(d, seq, out) : -KV_E_NOTFOUND;
 }
 
 int control_at_open(struct kvfsd *d, const char *name, struct tree **out)
 {
 	uint64_t commit;
 	int64_t ns;
-	kv_seq seq;
-	int err;
 
 	if (name[0] == 'c' && digits(name + 1, '\0', &commit))
 		return open_commit(d, commit, out);
-	if (!parse_time(name, &ns))
-		return -KV_E_NOTFOUND;
-	err = feed_at(&d->control.feeds, ns, &seq);
-	if (!err)
-		err = open_commit(d, seq, out);
-	return err == -KV_E_GONE ? open_snapshot_before(d, ns, out) : err;
+	return parse_time(name, &ns) ? open_time(d, ns, out) : -KV_E_NOTFOUND;
 }

@@ -24,8 +24,10 @@ const char cmd_at_help[] =
 	"usage: kvfs at DIR TIME [-- COMMAND [ARGUMENT]...]\n"
 	"\n"
 	"Print the directory that is DIR of a mounted volume as it was at TIME, read-only; or run\n"
-	"COMMAND in it, with its path in KVFS_AT. It is the state at that time if history is kept\n"
-	"(the mount option history=), else the newest snapshot at or before it.\n"
+	"COMMAND in it, with its path in KVFS_AT. It is the newest state at or before TIME that "
+	"is\n"
+	"kept: of a snapshot, or of history (the mount option history=), which notes the time of\n"
+	"commits to the second.\n"
 	"\n"
 	"TIME is local, as \"2026-01-31\", \"2026-01-31 12:30\", \"2026-01-31T12:30:15\"; with a Z "
 	"behind\n"
@@ -36,7 +38,10 @@ const char cmd_at_help[] =
 	"Exit status: that of COMMAND, 127 or 126 if it could not be run; 1 if there is no state\n"
 	"of that time.\n";
 
-/* "10m" ago. */
+/*
+ * "10m" ago, to the nanosecond: were the clock's second cut off, "0s" would leave out what
+ * happened within it.
+ */
 static bool parse_ago(const char *word, char out[32])
 {
 	static const struct {
@@ -44,14 +49,17 @@ static bool parse_ago(const char *word, char out[32])
 		long seconds;
 	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
 	size_t n = strspn(word, "0123456789");
+	struct timespec now;
 
 	if (!n || n > 9 || !word[n] || word[n + 1])
 		return false;
+	(void)clock_gettime(CLOCK_REALTIME, &now);
 	for (size_t i = 0; i < KV_ARRAY_COUNT(units); i++) {
 		if (word[n] != units[i].letter)
 			continue;
-		(void)snprintf(out, 32, "%lld",
-			       (long long)time(NULL) - strtol(word, NULL, 10) * units[i].seconds);
+		(void)snprintf(out, 32, "%lld.%09ld",
+			       (long long)now.tv_sec - strtol(word, NULL, 10) * units[i].seconds,
+			       now.tv_nsec);
 		return out[0] != '-';
 	}
 	return false;

@@ -42,7 +42,10 @@ tree=$(kvfs at "$d" "@$between")
 grep -q '/.kvfs/at/.*/a$' "$tmp/out" || fail "not below the directory: $(cat "$tmp/out")"
 kvfs at "$d" "$(date -u +%Y-%m-%dT%H:%M:%SZ -d '+1 day')" >/dev/null || fail "UTC"
 kvfs at "$d" "$(date '+%Y-%m-%d %H:%M' -d '+1 day')" >/dev/null || fail "local time"
-kvfs at "$d" 0s >/dev/null || fail "how long ago"
+echo now >"$d/a/now"
+kvfs snapshot create "$d" now
+[ "$(kvfs at "$d" 0s -- cat a/now)" = now ] || fail "how long ago: what was within this second is left out"
+rm "$d/a/now"
 refused_with 1 "no state of that time" kvfs at "$d" 2001-01-01
 refused_with 2 "not a time" kvfs at "$d" yesterday
 refused_with 1 "not kept" kvfs at "$d" c1

@@ -59,9 +59,9 @@ int manifest_copy_write(struct os_volume *volume, struct checksum *sha256, struc
 	err = superblock_encode(sb, sha256, &disk);
 	if (err)
 		return err;
-	err = os_volume_write(volume, slot, &disk, sizeof(disk), 0);
+	err = manifest_store_write_at(volume, slot, &disk, sizeof(disk));
 	if (!err && !second)
-		err = os_volume_write(volume, slot + FORMAT_BLOCK, blob.data, blob.len, 0);
+		err = manifest_store_write_at(volume, slot + FORMAT_BLOCK, blob.data, blob.len);
 	if (err || !has_room(sb))
 		return err;
 	if (second)

@@ -44,6 +44,13 @@ int manifest_store_read_superblock(struct os_volume *volume, struct checksum *sh
 	return superblock_decode(&disk, sha256, out);
 }
 
+int manifest_store_write_at(struct os_volume *volume, uint64_t off, const void *data, size_t len)
+{
+	int err = os_volume_write(volume, off, data, len, 0);
+
+	return err == -ENOMEM ? -EIO : err;
+}
+
 int manifest_store_transfer(struct os_volume *volume, const struct superblock *sb, uint64_t off,
 			    struct kv_slice from, uint8_t *to, size_t len)
 {
@@ -61,7 +68,7 @@ int manifest_store_transfer(struct os_volume *volume, const struct superblock *s
 			continue;
 		piece = (size_t)min_u64(e.len - skip, len - done);
 		err = to ? os_volume_read(volume, e.off + skip, to + done, piece, 0)
-			 : os_volume_write(volume, e.off + skip, from.data + done, piece, 0);
+			 : manifest_store_write_at(volume, e.off + skip, from.data + done, piece);
 		if (err)
 			return err;
 		done += piece;
@@ -223,17 +230,6 @@ void manifest_store_release(struct space *space, const struct superblock *sb)
 		space_release(space, sb->manifest_extents[i]);
 }
 
-/*
- * The callers take -ENOMEM for "nothing was written", so it must not come from the
- * host's write.
- */
-static int write_volume(struct os_volume *volume, uint64_t off, const void *data, size_t len)
-{
-	int err = os_volume_write(volume, off, data, len, 0);
-
-	return err == -ENOMEM ? -EIO : err;
-}
-
 static int sync_volume(struct os_volume *volume)
 {
 	int err = os_volume_sync(volume);
@@ -259,7 +255,7 @@ int manifest_store_write(struct os_volume *volume, struct checksum *checksum,
 	if (!err)
 		err = manifest_copy_write(volume, sha256, kv_buf_slice(blob), sb);
 	if (err)
-		return err == -ENOMEM ? -EIO : err;
+		return err;
 	err = sync_volume(volume);
 	if (err)
 		return err;
@@ -292,11 +288,13 @@ int manifest_store_write_superblock(struct os_volume *volume, struct checksum *s
 	if (copy_is_whole(volume, sha256, first, sb) &&
 	    !copy_is_whole(volume, sha256, 1 - first, sb))
 		first = 1 - first;
-	err = write_volume(volume, (uint64_t)first * SUPERBLOCK_STRIDE, &disk, sizeof(disk));
+	err = manifest_store_write_at(volume, (uint64_t)first * SUPERBLOCK_STRIDE, &disk,
+				      sizeof(disk));
 	if (err)
 		return err;
 	err = sync_volume(volume);
 	if (err)
 		return err;
-	return write_volume(volume, (uint64_t)(1 - first) * SUPERBLOCK_STRIDE, &disk, sizeof(disk));
+	return manifest_store_write_at(volume, (uint64_t)(1 - first) * SUPERBLOCK_STRIDE, &disk,
+				       sizeof(disk));
 }

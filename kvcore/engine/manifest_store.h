@@ -51,6 +51,12 @@ int manifest_store_read_copy(struct os_volume *volume, struct checksum *checksum
 			     const struct superblock *sb, unsigned copy, struct manifest *out)
 	KV_MUST_CHECK;
 /*
+ * Write what a manifest or superblock consists of. Callers take -ENOMEM for "nothing was written";
+ * it does not come from here, the host's is told as -EIO.
+ */
+int manifest_store_write_at(struct os_volume *volume, uint64_t off, const void *data, size_t len)
+	KV_MUST_CHECK;
+/*
  * Move @len bytes between memory and the extents of the manifest taken as one, from @off on: out of
  * @from, or if @to is not NULL into it. Return: 0, -KV_E_CORRUPT (the extents end before), -errno.
  */

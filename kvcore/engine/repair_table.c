@@ -8,6 +8,9 @@
  * number: were it dropped, an older value of the key could come back from a
  * deeper level as if it were the present one.
  *
+ * What is left out is what the verification found and reports. A page that could be read then and
+ * cannot now ends the repair, which has changed nothing yet; the next one reports it.
+ *
  * Entries out of order (a fault of the writer, not of the disk) are sorted in
  * memory first; a table is small enough for that.
  */
@@ -26,9 +29,11 @@ struct salvage {
 	size_t index;
 	const struct table_meta *m;
 	struct table_builder *builder;
-	uint64_t ordinal; /* of the entry within the walk */
-	bool ordered;	  /* entries may go straight to the builder */
-	bool any;	  /* the last key is valid */
+	uint64_t leaf_off; /* of the page at hand */
+	uint64_t ordinal;  /* of the entry within it */
+	int page_err;	   /* of a page that was whole when it was verified */
+	bool ordered;	   /* entries may go straight to the builder */
+	bool any;	   /* the last key is valid */
 	struct kv_buf last_key;
 	kv_seq last_seq;
 	struct arena arena; /* of gathered entries */
@@ -42,9 +47,10 @@ static bool salvage_is_lost(struct salvage *s)
 	struct repair *r = s->r;
 	const struct verify *v = r->v;
 
-	while (r->lost_next < v->lost_count && v->lost[r->lost_next].table < s->index)
+	while (r->lost_next < v->lost_count && v->lost[r->lost_next].leaf.table < s->index)
 		r->lost_next++;
-	if (r->lost_next == v->lost_count || v->lost[r->lost_next].table != s->index ||
+	if (r->lost_next == v->lost_count || v->lost[r->lost_next].leaf.table != s->index ||
+	    v->lost[r->lost_next].leaf.off != s->leaf_off ||
 	    v->lost[r->lost_next].ordinal != s->ordinal)
 		return false;
 	r->lost_next++;
@@ -131,12 +137,19 @@ static int salvage_entry(void *ctx, const struct entry *e)
 static int salvage_page(void *ctx, const struct page_ref *ref, int err, struct kv_slice from,
 			struct kv_slice to)
 {
-	(void)ctx;
-	(void)ref;
+	struct salvage *s = ctx;
+	const struct table_meta *m = s->m;
+	bool filter = m->filter.stored_len && ref->off == m->filter.off; /* it is made anew */
+
 	(void)from;
 	(void)to;
-	/* Reported by the verification; only what is no damage stops the work. */
-	return verify_is_damage(err) ? 0 : err;
+	s->leaf_off = ref->off;
+	s->ordinal = 0;
+	if (!verify_is_damage(err))
+		return err;
+	if (!filter && !verify_page_is_bad(s->r->v, s->index, ref->off))
+		s->page_err = err;
+	return s->page_err;
 }
 
 static int gathered_compare(const void *a, const void *b)
@@ -170,7 +183,9 @@ static int salvage_ranges(struct salvage *s, struct table **table, const struct 
 	if (err)
 		return err;
 	err = table_ranges(*table, out);
-	return verify_is_damage(err) ? 0 : err;
+	if (verify_is_damage(err) && verify_page_is_bad(s->r->v, s->index, s->m->ranges.off))
+		return 0;
+	return err;
 }
 
 static bool salvage_was_disordered(const struct verify *v, size_t index)
@@ -219,7 +234,7 @@ int repair_table(struct repair *r, size_t index)
 	if (err)
 		goto out;
 	err = table_walk(&r->tables, s.m, &walk);
-	if (err && !verify_is_damage(err))
+	if (s.page_err || (err && !verify_is_damage(err)))
 		goto out; /* damage: not even the root can be found, what came before stays */
 	err = salvage_sorted(&s);
 	if (err)

@@ -469,6 +469,7 @@ int verify_close(struct verify *v)
 	}
 	free(v->findings);
 	free(v->lost);
+	free(v->bad);
 	free(v->live);
 	free(v->table_live);
 	free(v->rewrite);

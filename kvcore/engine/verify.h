@@ -28,9 +28,15 @@ struct verify_finding {
 	struct kv_buf from, to, text;
 };
 
-/* An entry whose large value is gone: the how-manieth of its table's whole leaves. */
-struct verify_lost {
+/* A page of a table that cannot be read. */
+struct verify_page {
 	size_t table;
+	uint64_t off;
+};
+
+/* An entry whose large value is gone: the how-manieth of its leaf. */
+struct verify_lost {
+	struct verify_page leaf;
 	uint64_t ordinal;
 };
 
@@ -67,6 +73,9 @@ struct verify {
 	size_t finding_count, finding_cap;
 	struct verify_lost *lost; /* in the order of the walk */
 	size_t lost_count, lost_cap;
+	struct verify_page *bad; /* the pages reported as damaged, those of filters left out */
+	size_t bad_count, bad_cap;
+	size_t bad_at; /* where the last search ended: walks come in the same order */
 
 	uint64_t done, total, reported; /* bytes */
 };
@@ -107,6 +116,8 @@ unsigned verify_key(struct kv_slice ikey, struct kv_slice *key);
 
 /* All tables: pages, order, counts, bounds, filters, values; levels; live counts. */
 int verify_tables(struct verify *v) KV_MUST_CHECK;
+/* Is it among the pages reported as damaged? */
+bool verify_page_is_bad(struct verify *v, size_t table, uint64_t off);
 /* One of them by itself; nothing that is between tables. */
 int verify_table(struct verify *v, size_t index) KV_MUST_CHECK;
 

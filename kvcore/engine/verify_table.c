@@ -31,9 +31,39 @@ struct table_check {
 	struct table *table; /* for the filter and range deletes; through the cache */
 	struct kv_buf key;   /* of the entry before */
 	kv_seq seq;	     /* of the entry before */
+	uint64_t leaf_off;   /* of the page at hand */
+	uint64_t leaf_entries;
 	uint64_t entries, deletes, ref_bytes;
 	bool page_bad, order_bad, filter_bad, seq_bad, bounds_bad, value_bad;
 };
+
+bool verify_page_is_bad(struct verify *v, size_t table, uint64_t off)
+{
+	for (size_t i = 0; i < v->bad_count; i++) {
+		size_t at = (v->bad_at + i) % v->bad_count;
+
+		if (v->bad[at].table == table && v->bad[at].off == off) {
+			v->bad_at = at;
+			return true;
+		}
+	}
+	return false;
+}
+
+static int bad_note(struct verify *v, size_t table, uint64_t off)
+{
+	if (v->bad_count == v->bad_cap) {
+		size_t cap = v->bad_cap ? 2 * v->bad_cap : 64;
+		struct verify_page *p = realloc(v->bad, cap * sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		v->bad = p;
+		v->bad_cap = cap;
+	}
+	v->bad[v->bad_count++] = (struct verify_page){table, off};
+	return 0;
+}
 
 static int page_report(struct table_check *c, const struct page_ref *ref, int why,
 		       struct kv_slice from, struct kv_slice to)
@@ -47,6 +77,8 @@ static int page_report(struct table_check *c, const struct page_ref *ref, int wh
 				     m->id, verify_why(why));
 	}
 	c->page_bad = true;
+	if (c->v->collect && bad_note(c->v, c->index, ref->off))
+		return -ENOMEM;
 	if (!from.len)
 		from = kv_buf_slice(&m->smallest);
 	if (!to.len)
@@ -69,6 +101,8 @@ static int check_page(void *ctx, const struct page_ref *ref, int err, struct kv_
 	struct table_check *c = ctx;
 
 	c->v->result->pages++;
+	c->leaf_off = ref->off;
+	c->leaf_entries = 0;
 	if (err && !verify_is_damage(err))
 		return err;
 	if (err) {
@@ -98,8 +132,10 @@ static int check_filter(struct table_check *c, const struct entry *e)
 				 : "the filter denies a key that is there, or a prefix of one");
 }
 
-static int lost_note(struct verify *v, size_t table, uint64_t ordinal)
+static int lost_note(struct table_check *c)
 {
+	struct verify *v = c->v;
+
 	if (v->lost_count == v->lost_cap) {
 		size_t cap = v->lost_cap ? 2 * v->lost_cap : 64;
 		struct verify_lost *p = realloc(v->lost, cap * sizeof(*p));
@@ -109,7 +145,7 @@ static int lost_note(struct verify *v, size_t table, uint64_t ordinal)
 		v->lost = p;
 		v->lost_cap = cap;
 	}
-	v->lost[v->lost_count++] = (struct verify_lost){table, ordinal};
+	v->lost[v->lost_count++] = (struct verify_lost){{c->index, c->leaf_off}, c->leaf_entries};
 	return 0;
 }
 
@@ -141,7 +177,7 @@ static int check_value(struct table_check *c, const struct entry *e)
 	}
 	c->value_bad = true;
 	/* Before the report: a lost entry that is not noted would not be mended. */
-	if (lost_note(v, c->index, c->entries))
+	if (lost_note(c))
 		return -ENOMEM;
 	if (err == -KV_E_NOTFOUND || !ref.segment_id)
 		return verify_report(v, KV_PROBLEM_VALUE_DANGLING, c->index, e->key, e->key,
@@ -206,6 +242,7 @@ static int check_entry(void *ctx, const struct entry *e)
 	}
 	c->seq = e->seq;
 	c->entries++;
+	c->leaf_entries++;
 	c->v->result->entries++;
 	return 0;
 }
@@ -222,7 +259,8 @@ static int check_ranges(struct table_check *c, uint64_t *count)
 	if (err && !verify_is_damage(err))
 		return err;
 	if (err) {
-		if (c->page_bad)
+		if (c->page_bad &&
+		    (!c->v->collect || verify_page_is_bad(c->v, c->index, m->ranges.off)))
 			return 0;
 		return page_report(c, &m->ranges, err, no_key, no_key);
 	}

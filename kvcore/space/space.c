@@ -156,10 +156,10 @@ static uint64_t step_of(uint64_t size)
 
 /*
  * Lengthen the volume: by a step, or by @need bytes where the host has no more,
- * or by halves of that down to @least. Drops the mutex meanwhile. Return
- * whether it is longer now.
+ * or by halves of that down to @least. Drops the mutex meanwhile.
+ * Return: 0, -KV_E_NOSPACE, -ENOMEM.
  */
-static bool grow(struct space *s, uint64_t need, uint64_t least) KV_REQUIRES(s->mu)
+static int grow(struct space *s, uint64_t need, uint64_t least) KV_REQUIRES(s->mu)
 {
 	struct os_volume *v = s->options.volume;
 	uint64_t size = s->size;
@@ -168,7 +168,7 @@ static bool grow(struct space *s, uint64_t need, uint64_t least) KV_REQUIRES(s->
 	int err;
 
 	if (room == 0 || s->options.readonly)
-		return false;
+		return -KV_E_NOSPACE;
 	need = min_u64(need, room);
 	least = min_u64(least, room);
 	s->growing = true;
@@ -186,11 +186,11 @@ static bool grow(struct space *s, uint64_t need, uint64_t least) KV_REQUIRES(s->
 	s->growing = false;
 	os_cond_broadcast(&s->grown);
 	if (err)
-		return false;
+		return -KV_E_NOSPACE;
 	/* Without memory for it the new part is just not used until the next opening. */
 	err = space_map_add(&s->map, (struct extent){size, more});
 	s->size = size + more;
-	return !err;
+	return err;
 }
 
 /* Bytes by which the free space falls short of leaving @floor after giving @bytes. */
@@ -230,6 +230,7 @@ int space_alloc(struct space *s, enum space_class class, uint64_t want, uint64_t
 	bool settle = false;
 	struct extent e;
 	int err = -KV_E_NOSPACE;
+	int grown;
 
 	KV_ASSERT(want % FORMAT_BLOCK == 0 && min % FORMAT_BLOCK == 0 && min != 0 && min <= want);
 	if (s->options.readonly)
@@ -244,17 +245,22 @@ int space_alloc(struct space *s, enum space_class class, uint64_t want, uint64_t
 		}
 		if (settle)
 			break;
-		if (s->growing)
+		if (s->growing) {
 			os_cond_wait(&s->grown, &s->mu);
-		else
-			settle = !grow(s, max_u64(want, shortage(s, want, floor)),
-				       max_u64(min, shortage(s, min, floor)));
+			continue;
+		}
+		grown = grow(s, max_u64(want, shortage(s, want, floor)),
+			     max_u64(min, shortage(s, min, floor)));
+		settle = grown;
+		if (grown == -ENOMEM) {
+			err = grown;
+			break;
+		}
 	}
 	os_mutex_unlock(&s->mu);
-	if (err)
-		return -KV_E_NOSPACE; /* also without memory for the map: try again later */
-	*out = e;
-	return 0;
+	if (!err)
+		*out = e;
+	return err;
 }
 
 void space_release(struct space *s, struct extent e)
@@ -333,7 +339,7 @@ bool space_has_room(struct space *s, uint64_t bytes)
 		if (s->growing)
 			os_cond_wait(&s->grown, &s->mu);
 		else
-			more = grow(s, need - s->map.bytes, need - s->map.bytes);
+			more = !grow(s, need - s->map.bytes, need - s->map.bytes);
 	}
 	os_mutex_unlock(&s->mu);
 	return room;

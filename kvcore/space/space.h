@@ -59,7 +59,7 @@ int space_claim(struct space *s, struct extent e) KV_MUST_CHECK;
  * Allocate one extent of at most @want and at least @min bytes, contiguous.
  * Prefers the exact size, then the smallest extent that holds @want; a smaller one
  * than a quarter of @want only when the volume cannot grow.
- * Return: 0, -KV_E_NOSPACE.
+ * Return: 0, -KV_E_NOSPACE, -ENOMEM.
  */
 int space_alloc(struct space *s, enum space_class class, uint64_t want, uint64_t min,
 		struct extent *out) KV_MUST_CHECK;

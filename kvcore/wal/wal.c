@@ -306,13 +306,12 @@ static int append_locked(struct wal *w, const struct kv_slice *parts, size_t par
 	if (align_up_u64(end, FORMAT_BLOCK) > limit(w))
 		return -KV_E_NOSPACE;
 	err = build_image(w, parts, part_count, payload_len, sum);
-	if (err == -ENOMEM)
+	if (err)
 		return err;
-	if (!err)
-		err = wal_frame_write(&w->options, start, w->image.data, w->image.len);
+	err = wal_frame_write(&w->options, start, w->image.data, w->image.len);
 	if (err) {
 		wal_poison(w, err);
-		return -KV_E_POISONED;
+		return -KV_E_UNKNOWN_OUTCOME;
 	}
 	w->end.lsn = end;
 	memcpy(w->end.prev_sum, sum, CHECKSUM_LEN);

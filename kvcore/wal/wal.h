@@ -11,7 +11,8 @@
  * Appends go on meanwhile, into blocks that the flush does not cover.
  *
  * Errors. A failed write or sync is final: the object is poisoned, remembers
- * the first error, and every later append or sync returns -KV_E_POISONED.
+ * the first error, and every later append or sync returns -KV_E_POISONED. The append whose
+ * write failed returns -KV_E_UNKNOWN_OUTCOME: its frame may have arrived.
  *
  * Thread safety: wal_append() callers must be serialised by the engine's commit
  * queue; all other functions from any thread.
@@ -62,7 +63,7 @@ void wal_free(struct wal *w);
  * @end: receives the LSN after the frame.
  * Return: 0, -KV_E_NOSPACE (it would overwrite frames from the tail on; nothing was
  * written, make room with wal_set_tail() and try again), -KV_E_TOO_BIG (more than
- * wal_payload_max()), -KV_E_POISONED, -ENOMEM.
+ * wal_payload_max()), -KV_E_POISONED (nothing was written), -KV_E_UNKNOWN_OUTCOME, -ENOMEM.
  */
 int wal_append(struct wal *w, const struct kv_slice *parts, size_t part_count, uint64_t *end)
 	KV_MUST_CHECK;

@@ -431,10 +431,6 @@ static void say_problem(void *ctx, const struct kv_problem *problem)
 		r->gave_up |= problem->repaired && !copy;
 		return;
 	}
-	/* A repair that dropped what it could not read may leave a count too high: space, until the
-	 * next repair. */
-	if (r->gave_up && problem->id == KV_PROBLEM_SEGMENT_COUNT)
-		return;
 	fault_model_finding(&r->m, "damage reported: %s", problem->text);
 }
 

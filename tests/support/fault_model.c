@@ -96,7 +96,9 @@ bool fault_model_commit(struct fault_model *m, int err, const struct fault_state
 {
 	if (!err && m->poisoned)
 		fault_model_finding(m, "%s succeeded on a poisoned database", call);
-	if ((err == -KV_E_POISONED || err == -KV_E_UNKNOWN_OUTCOME) && !m->poisoned) {
+	if (err == -KV_E_UNKNOWN_OUTCOME && m->poisoned)
+		fault_model_finding(m, "%s: its outcome is unknown on a poisoned database", call);
+	if (err == -KV_E_UNKNOWN_OUTCOME && !m->poisoned) {
 		m->uncertain = true;
 		m->maybe = *next;
 	}

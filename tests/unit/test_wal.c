@@ -153,7 +153,7 @@ START_TEST(test_a_failed_write_poisons_for_good)
 
 	ck_assert_int_eq(rig_append(r, 10), 0);
 	sim_env_fail(r->sim, SIM_OP_WRITE, 1, false, -EIO);
-	ck_assert_int_eq(rig_append(r, 10), -KV_E_POISONED);
+	ck_assert_int_eq(rig_append(r, 10), -KV_E_UNKNOWN_OUTCOME);
 	ck_assert_int_eq(wal_poisoned(r->wal), -EIO);
 	ck_assert_int_eq(rig_append(r, 10), -KV_E_POISONED);
 	ck_assert_int_eq(wal_sync(r->wal, wal_end_lsn(r->wal)), -KV_E_POISONED);

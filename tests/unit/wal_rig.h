@@ -131,7 +131,7 @@ static inline int rig_append(struct rig *r, size_t len)
 	f->id = r->next_id++;
 	f->len = len;
 	err = wal_append(r->wal, parts, 3, &end);
-	r->torn = err == -KV_E_POISONED;
+	r->torn = err == -KV_E_UNKNOWN_OUTCOME;
 	if (err)
 		return err;
 	wal_get_position(r->wal, &f->after);

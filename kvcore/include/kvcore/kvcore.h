@@ -12,7 +12,8 @@
  * Errors that any reading function may return, not repeated below:
  * -KV_E_CORRUPT, -KV_E_CHECKSUM (damage on disk), -ENOMEM, the -errno of a
  * failed read. Any writing function may also return -KV_E_READONLY,
- * -KV_E_POISONED (a write of the log or manifest failed earlier),
+ * -KV_E_POISONED (a write of the log or manifest failed earlier, nothing was done),
+ * -KV_E_UNKNOWN_OUTCOME (it failed just now, see kv_txn_commit()),
  * -KV_E_NOSPACE, and, when memory for unflushed commits is used up and tables cannot be
  * written, the -errno of that: nothing happened, and it works again as soon as they can.
  */
@@ -322,11 +323,12 @@ enum kv_commit_flags {
  * room for its keys and small values twice (kv_db_info.txn_max_bytes).
  *
  * Return: 0, -KV_E_INVALID (KV_TXN_REBASE without kv_txn_rebase()),
- * -KV_E_UNKNOWN_OUTCOME (the commit is visible but its sync failed; of one too large
- * for the log, writing the manifest failed, and it is not visible before the volume is reopened);
+ * -KV_E_UNKNOWN_OUTCOME (the commit is there or not when the volume is opened again: its sync
+ * failed, and until then it is visible; or the write of the log failed, or of one too large for the
+ * log that of the manifest, and until then it is not);
  * optimistic ones also -KV_E_CONFLICT, -KV_E_DEADLOCK, -KV_E_LOCK_TIMEOUT. After any error but
- * -KV_E_UNKNOWN_OUTCOME nothing was written; but the commit on which the log failed, whose error
- * is -KV_E_POISONED, may be there when the volume is opened again.
+ * -KV_E_UNKNOWN_OUTCOME nothing was written, now or after reopening. The same holds for every
+ * function that commits: kv_put(), kv_batch_write(), kv_snapshot_create() and so on.
  */
 KV_API int kv_txn_commit(struct kv_txn *txn, unsigned flags, kv_seq *seq) KV_MUST_CHECK;
 
@@ -349,7 +351,7 @@ KV_API void kv_txn_abort(struct kv_txn *txn);
  * before. An optimistic transaction is validated here.
  *
  * Return: 0, -KV_E_EXISTS (the gid is in use), -KV_E_INVALID, those of an
- * optimistic commit; then it is aborted. -KV_E_UNKNOWN_OUTCOME: the sync failed, and it
+ * optimistic commit; then it is aborted. -KV_E_UNKNOWN_OUTCOME: the write or sync failed, and it
  * may be prepared or gone when the database is opened again.
  */
 KV_API int kv_txn_prepare(struct kv_txn *txn, struct kv_slice gid) KV_MUST_CHECK;
@@ -361,7 +363,7 @@ KV_API int kv_txn_prepare(struct kv_txn *txn, struct kv_slice gid) KV_MUST_CHECK
  *
  * Thread safety: any thread.
  * Return: 0, -KV_E_NOTFOUND, -KV_E_BUSY (another thread is resolving it),
- * -KV_E_UNKNOWN_OUTCOME (visible, but its sync failed: prepared again or committed at
+ * -KV_E_UNKNOWN_OUTCOME (its write or sync failed: prepared again or committed at
  * the next open). After any other error it is still prepared.
  */
 KV_API int kv_prepared_commit(struct kv_db *db, struct kv_slice gid, unsigned flags, kv_seq *seq)

@@ -24,6 +24,7 @@
 #include "kvcore/kvcore_check.h"
 #include "kvcore/os/os_thread.h"
 #include "tests/crash/schedule_own.h"
+#include "tests/crash/schedule_self.h"
 #include "tests/support/history_work.h"
 #include "tests/support/pct/pct.h"
 #include "tests/support/sim_env.h"
@@ -309,6 +310,7 @@ int main(int argc, char **argv)
 	mallopt(M_MMAP_THRESHOLD, 1 << 30);
 	mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	mallopt(M_TOP_PAD, 64 << 20);
+	schedule_self_check();
 	signal(SIGABRT, tell_seed);
 	signal(SIGSEGV, tell_seed);
 	pct_run(1, make_empty, empty, &r);

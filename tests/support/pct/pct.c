@@ -74,6 +74,8 @@ static struct {
 	unsigned event_count;
 	bool planned;  /* the countdown leads to an event, not only to the next look */
 	uint64_t walk; /* mean gap between events without end; 0: none */
+	bool coarse;   /* events at points of synchronization only, atomics aside */
+	uint64_t coarse_now, coarse_next;
 	unsigned jumps;
 	int64_t lowest;
 	uint8_t *stacks[THREADS_MAX]; /* of ended threads, for the next ones */
@@ -280,19 +282,28 @@ static void switch_to_best(void)
 
 /* ---- events --------------------------------------------------------------------------------- */
 
+/* Points from @now to the next event; 0: there is none any more. */
+static uint64_t gap(uint64_t now)
+{
+	uint64_t at;
+
+	if (pct.walk)
+		return 1 + test_rng_below(&pct.rng, 2 * pct.walk);
+	if (!pct.event_count)
+		return 0;
+	at = pct.events[--pct.event_count];
+	return at > now ? at - now : 1;
+}
+
 static void next_event(void)
 {
-	uint64_t now = pct.steps, at = now + LOOK_STEPS;
+	uint64_t ahead = pct.coarse ? 0 : gap(pct.steps);
 
-	if (now > STEPS_MAX)
+	if (pct.steps > STEPS_MAX)
 		give_up("no end");
-	pct.planned = pct.walk || pct.event_count;
-	if (pct.walk)
-		at = now + 1 + test_rng_below(&pct.rng, 2 * pct.walk);
-	else if (pct.event_count)
-		at = max_u64(pct.events[--pct.event_count], now + 1);
-	pct.steps = at;
-	pct_countdown = at - now;
+	pct.planned = ahead > 0;
+	pct_countdown = ahead ? ahead : LOOK_STEPS;
+	pct.steps += pct_countdown;
 }
 
 static void jump(void)
@@ -310,16 +321,10 @@ static void wake_for_nothing(void)
 		make_ready(t);
 }
 
-/* At @pct.steps. The countdown is 0 here. */
-void pct_event(void)
+static void disturb(void)
 {
-	bool planned = pct.planned;
-	uint64_t kind;
+	uint64_t kind = test_rng_below(&pct.rng, 16);
 
-	next_event();
-	if (!planned)
-		return;
-	kind = test_rng_below(&pct.rng, 16);
 	if (kind == 0)
 		jump();
 	else if (kind == 1)
@@ -331,6 +336,28 @@ void pct_event(void)
 	switch_to_best();
 }
 
+/* The countdown is 0 here. */
+void pct_event(void)
+{
+	bool planned = pct.planned;
+
+	next_event();
+	if (planned)
+		disturb();
+}
+
+void pct_sync_point(void)
+{
+	uint64_t ahead;
+
+	pct_point();
+	if (!pct.coarse || ++pct.coarse_now != pct.coarse_next)
+		return;
+	ahead = gap(pct.coarse_now);
+	pct.coarse_next = ahead ? pct.coarse_now + ahead : UINT64_MAX;
+	disturb();
+}
+
 static int compare_falling(const void *a, const void *b)
 {
 	const uint64_t *x = a, *y = b;
@@ -338,24 +365,28 @@ static int compare_falling(const void *a, const void *b)
 	return *x > *y ? -1 : *x < *y;
 }
 
-/* Neither the number of events nor how far they are spread is known to be best: the seed says. */
+/*
+ * Neither the number of events nor how far they are spread is known to be best, nor at which points
+ * they should be, of which most are atomics: the seed says.
+ */
 void pct_disturb(void)
 {
-	uint64_t now = steps_now();
-	uint64_t reach = UINT64_C(1) << (8 + test_rng_below(&pct.rng, 11));
+	bool walk = test_rng_below(&pct.rng, 4) == 0;
+	unsigned size = (unsigned)test_rng_below(&pct.rng, 11);
+	uint64_t now, reach;
 
-	pct.walk = 0;
-	pct.event_count = 0;
-	if (test_rng_below(&pct.rng, 4) == 0) {
-		pct.walk = UINT64_C(1) << (2 + test_rng_below(&pct.rng, 9));
-	} else {
-		pct.event_count = (unsigned)test_rng_below(&pct.rng, EVENTS_MAX + 1);
-		for (unsigned i = 0; i < pct.event_count; i++)
-			pct.events[i] = now + 1 + test_rng_below(&pct.rng, reach);
-		qsort(pct.events, pct.event_count, sizeof(pct.events[0]), compare_falling);
-	}
-	pct.steps = now;
+	pct.steps = steps_now();
+	pct.coarse = test_rng_below(&pct.rng, 2);
+	now = pct.coarse ? pct.coarse_now : pct.steps;
+	reach = UINT64_C(1) << (size + (pct.coarse ? 4 : 8));
+	pct.walk = walk ? UINT64_C(1) << (pct.coarse ? size / 2 : size) : 0;
+	pct.event_count = walk ? 0 : (unsigned)test_rng_below(&pct.rng, EVENTS_MAX + 1);
+	for (unsigned i = 0; i < pct.event_count; i++)
+		pct.events[i] = now + 1 + test_rng_below(&pct.rng, reach);
+	qsort(pct.events, pct.event_count, sizeof(pct.events[0]), compare_falling);
 	next_event();
+	now = pct.coarse ? gap(pct.coarse_now) : 0;
+	pct.coarse_next = now ? pct.coarse_now + now : UINT64_MAX;
 }
 
 /* ---- waiting and waking ---------------------------------------------------------------------- */
@@ -407,7 +438,7 @@ bool pct_awaited(const void *of, enum pct_wait how)
 
 void pct_yield_to_woken(void)
 {
-	pct_point();
+	pct_sync_point();
 	switch_to_best();
 }
 
@@ -534,7 +565,8 @@ void pct_run(uint64_t seed, void (*fn)(void *arg), void *arg, struct pct_result 
 	pct.switches = pct.trace = pct.walk = 0;
 	pct.event_count = pct.jumps = 0;
 	pct.lowest = 0;
-	pct.steps = 0;
+	pct.steps = pct.coarse_now = 0;
+	pct.coarse = false;
 	next_event();
 	pct.current = pct_thread_new("first", fn, arg);
 	before_switch(NULL, pct.current);

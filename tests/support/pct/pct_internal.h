@@ -46,6 +46,8 @@ void pct_wake_all(const void *of);
 void pct_wake_one(const void *of);
 /* Does anybody wait for @of in this way? */
 bool pct_awaited(const void *of, enum pct_wait how);
+/* A point at which threads meet, as pct_point() is one at which there is an atomic operation. */
+void pct_sync_point(void);
 /* A point after something was given: who was woken may go first. */
 void pct_yield_to_woken(void);
 /* Others first: the running thread waits for their stores. */

@@ -58,7 +58,7 @@ KV_NO_THREAD_ANALYSIS void os_mutex_lock(struct os_mutex *mu)
 	if (!pct_self()) /* before or after a run */
 		return;
 	pct_rank_take(mu->rank);
-	pct_point();
+	pct_sync_point();
 	take(mu);
 }
 
@@ -109,7 +109,7 @@ KV_NO_THREAD_ANALYSIS void os_rwlock_rdlock(struct os_rwlock *l)
 	struct rwlock *r = rwlock_of(l);
 
 	pct_rank_take(l->rank);
-	pct_point();
+	pct_sync_point();
 	while (r->writer || pct_awaited(l, PCT_WAIT_WRITE))
 		(void)pct_block(PCT_WAIT_READ, l, l->rank, r->writer, PCT_NEVER);
 	r->readers++;
@@ -120,7 +120,7 @@ KV_NO_THREAD_ANALYSIS void os_rwlock_wrlock(struct os_rwlock *l)
 	struct rwlock *r = rwlock_of(l);
 
 	pct_rank_take(l->rank);
-	pct_point();
+	pct_sync_point();
 	while (r->writer || r->readers)
 		(void)pct_block(PCT_WAIT_WRITE, l, l->rank, r->writer, PCT_NEVER);
 	r->writer = pct_self();
@@ -162,7 +162,7 @@ static bool wait_until(struct os_cond *cv, struct os_mutex *mu, uint64_t until_n
 {
 	bool woken;
 
-	pct_point();
+	pct_sync_point();
 	give(mu);
 	woken = pct_block(PCT_WAIT_COND, cv, mu->rank, NULL, until_ns);
 	take(mu);
@@ -181,14 +181,14 @@ KV_NO_THREAD_ANALYSIS bool os_cond_timedwait(struct os_cond *cv, struct os_mutex
 
 void os_cond_signal(struct os_cond *cv)
 {
-	pct_point();
+	pct_sync_point();
 	pct_wake_one(cv);
 	pct_yield_to_woken();
 }
 
 void os_cond_broadcast(struct os_cond *cv)
 {
-	pct_point();
+	pct_sync_point();
 	pct_wake_all(cv);
 	pct_yield_to_woken();
 }
@@ -248,7 +248,7 @@ void os_thread_join(struct os_thread *t)
 {
 	struct pct_thread *other = thread_of(t);
 
-	pct_point();
+	pct_sync_point();
 	while (!pct_thread_ended(other))
 		(void)pct_block(PCT_WAIT_JOIN, other, 0, other, PCT_NEVER);
 }

@@ -8,7 +8,7 @@
  *   view*.c       what a reader holds         db_iter.c     iterators of the API
  *   background.c  threads and pacing          flush.c       memtable -> tables
  *   compaction.c  levels                      named.c       named snapshots
- *   history.c feed.c changes.c  the past
+ *   history.c feed.c past.c changes.c  the past
  *
  * Locks: docs/concurrency.md.
  */

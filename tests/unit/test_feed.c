@@ -181,6 +181,50 @@ static void check_state(const struct commit *c)
 	kv_buf_free(&value);
 }
 
+static void check_absent(unsigned key, unsigned first, unsigned until)
+{
+	for (unsigned n = first; key < KEYS && n < until; n++)
+		ck_assert_uint_eq(commits[n].value[key], 0);
+}
+
+/* The versions of a key say what it held after each commit from @first on. */
+static void check_versions(unsigned first, unsigned count)
+{
+	struct kv_past_version v;
+	unsigned key = KEYS, until = count, keys = 0; /* all below until is to be checked */
+	struct kv_past *p;
+	int err;
+
+	ok(kv_past_open(db, KEYSPACE, NULL, &p));
+	while (!(err = kv_past_next(p, &v))) {
+		unsigned i = number_of(v.key), value = 0;
+
+		if (i != key) {
+			ck_assert(key == KEYS || i > key);
+			check_absent(key, first, until);
+			key = i;
+			until = count;
+			keys++;
+		}
+		if (!v.deleted) {
+			char text[16] = "";
+
+			ck_assert(v.has_value);
+			memcpy(text, v.value.data, v.value.len);
+			value = (unsigned)strtoul(text, NULL, 10);
+		}
+		for (; until > first && commits[until - 1].seq >= v.seq; until--)
+			ck_assert_uint_eq(commits[until - 1].value[i], value);
+	}
+	fails(err, -KV_E_NOTFOUND);
+	check_absent(key, first, until);
+	ck_assert_uint_gt(keys, KEYS / 2);
+	ok(kv_past_seek(p, test_str("k00030")));
+	ok(kv_past_next(p, &v));
+	ck_assert_uint_ge(number_of(v.key), 30);
+	kv_past_close(p);
+}
+
 /* From commit @first on all are told, in order, and every state can be read. */
 static void check_from(unsigned first, unsigned count)
 {
@@ -211,11 +255,13 @@ static void random_history(uint64_t seed)
 		random_commit(&rng, &commits[n - 1], &commits[n]);
 	ok(kv_sync(db));
 	check_from(0, COMMITS + 1);
+	check_versions(0, COMMITS + 1);
 	first = 1 + (unsigned)test_rng_below(&rng, COMMITS - 1);
 	ok(kv_history_trim(db, commits[first].seq));
 	ok(kv_compact(db, NULL));
 	ok(kv_sync(db));
 	check_from(first, COMMITS + 1);
+	check_versions(first, COMMITS + 1);
 	ok(kv_history_end(db));
 }
 

@@ -99,6 +99,45 @@ KV_API bool kv_feed_op(struct kv_feed *feed, struct kv_feed_op *out);
 /* kv_feed_position() - all commits up to it have been returned */
 KV_API kv_seq kv_feed_position(const struct kv_feed *feed);
 
+/* ---- versions of keys ---- */
+
+struct kv_past;
+
+/**
+ * kv_past_open() - which commits wrote the keys of a range, as far as it is stored
+ * @range: NULL for the whole keyspace; copied
+ * @out:   before the first version; closed with kv_past_close()
+ *
+ * Every version that a state needs which can be read now, a snapshot or one that history keeps, is
+ * found. Others may be found too, and a delete may be missing if no such state lies behind it. It
+ * holds nothing: see afterwards whether the states are still there. Commits that end meanwhile may
+ * be found.
+ *
+ * Cost: that of what is stored in the range, without values that are stored apart.
+ *
+ * Thread safety: one thread per iterator.
+ * Return: 0, -KV_E_INVALID (keyspace), -ENOMEM, errors of reading.
+ */
+KV_API int kv_past_open(struct kv_db *db, unsigned keyspace, const struct kv_range *range,
+			struct kv_past **out) KV_MUST_CHECK;
+KV_API void kv_past_close(struct kv_past *past); /* NULL is allowed */
+
+struct kv_past_version {
+	struct kv_slice key;   /* borrowed until the next call */
+	kv_seq seq;	       /* of the commit */
+	bool deleted;	       /* the key itself, or a range that it is in */
+	bool has_value;	       /* else it was deleted, or is large and stored apart */
+	struct kv_slice value; /* borrowed until the next call */
+};
+/*
+ * kv_past_next() - go to the next version: keys rise, versions of one fall. A key of which only
+ * deletes of ranges are stored is not told. Return: 0, -KV_E_NOTFOUND at the end, errors of
+ * reading.
+ */
+KV_API int kv_past_next(struct kv_past *past, struct kv_past_version *out) KV_MUST_CHECK;
+/* kv_past_seek() - the next version is the newest of the first key at or after @key. */
+KV_API int kv_past_seek(struct kv_past *past, struct kv_slice key) KV_MUST_CHECK;
+
 #ifdef __cplusplus
 }
 #endif

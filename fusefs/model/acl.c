@@ -210,3 +210,68 @@ out:
 	kv_buf_free(&acl);
 	return err;
 }
+
+/* ---- who may do what ------------------------------------------------------------------------- */
+
+/* What the mask leaves of a right that a named user, or a group, has. */
+static bool acl_mask_permits(struct kv_slice acl, unsigned perm, unsigned want)
+{
+	for (size_t i = 0; i < acl_count(acl); i++)
+		if (le16_get(acl_entry(acl, i).tag) == ACL_MASK)
+			perm &= le16_get(acl_entry(acl, i).perm);
+	return (want & ~perm) == 0;
+}
+
+static bool acl_is_for(const struct kvfs_caller *who, const struct acl_rights *r,
+		       const struct acl_entry *e)
+{
+	switch (le16_get(e->tag)) {
+	case ACL_USER:
+		return le32_get(e->id) == who->uid;
+	case ACL_GROUP_OBJ:
+		return who->in_group(who->ctx, r->gid);
+	case ACL_GROUP:
+		return who->in_group(who->ctx, le32_get(e->id));
+	default:
+		return false;
+	}
+}
+
+/* The entries are in the order of their tags: a named user's alone counts, then any group's that
+ * has the rights, then, for who is in none, that of others. */
+static bool acl_list_permits(const struct kvfs_caller *who, const struct acl_rights *r,
+			     struct kv_slice acl, unsigned want)
+{
+	bool in_group = false;
+
+	for (size_t i = 0; i < acl_count(acl); i++) {
+		const struct acl_entry e = acl_entry(acl, i);
+		unsigned tag = le16_get(e.tag), perm = le16_get(e.perm);
+
+		if (acl_is_for(who, r, &e)) {
+			if (tag == ACL_USER || !(want & ~perm))
+				return acl_mask_permits(acl, perm, want);
+			in_group = true;
+		} else if (tag == ACL_OTHER) {
+			return !in_group && !(want & ~perm);
+		}
+	}
+	return false;
+}
+
+bool acl_permits(const struct kvfs_caller *who, const struct acl_rights *r, struct kv_slice acl,
+		 unsigned want)
+{
+	unsigned others = r->mode & 7U, group = r->mode >> 3 & 7U;
+
+	if (who->all)
+		return true;
+	if (who->uid == r->uid)
+		return !(want & ~(r->mode >> 6));
+	if (who->acl && group && !acl_is_empty(acl))
+		return acl_list_permits(who, r, acl, want);
+	/* The same for both: nobody needs to be asked who is in the group. */
+	if (!(want & (group ^ others)))
+		return !(want & ~others);
+	return !(want & ~(who->in_group(who->ctx, r->gid) ? group : others));
+}

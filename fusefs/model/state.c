@@ -13,7 +13,7 @@
 #include "fusefs/model/snapshot.h"
 #include "fusefs/model/times.h"
 
-static int state_flush_times(struct kvfs *fs)
+int state_flush_times(struct kvfs *fs)
 {
 	int err;
 

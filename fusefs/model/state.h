@@ -19,6 +19,8 @@ struct state {
  * -EOPNOTSUPP (a snapshot of a subtree).
  */
 int state_open(struct kvfs *fs, const char *name, struct state *out) KV_MUST_CHECK;
+/* The times that wait in nodes, so that the newest state has them. */
+int state_flush_times(struct kvfs *fs) KV_MUST_CHECK;
 void state_close(struct state *s); /* zero-initialised is allowed */
 
 /*

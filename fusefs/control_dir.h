@@ -13,6 +13,7 @@
  *   .kvfs/conflicts         why the last commits of open transactions failed
  *   .kvfs/feed              what is changed from now on, a line each; it grows
  *   .kvfs/at/TIME/          the tree as of a time; names are not listed
+ *   .kvfs/history/PATH/     what was at PATH: versions by their times, names in directories
  *   .kvfs/stats             counters and times, a line each
  *   .kvfs/metrics           the same for Prometheus
  *   .kvfs/channel           for the kvfs command: model/channel_format.h
@@ -47,6 +48,7 @@ enum control_kind {
 	CONTROL_KEEP = 7,
 	CONTROL_FEED = 8,
 	CONTROL_AT = 9,
+	CONTROL_HISTORY = 10,
 	CONTROL_CHANNEL = 12,
 	CONTROL_TXN = 13,
 	CONTROL_COMMIT = 14,
@@ -55,7 +57,10 @@ enum control_kind {
 #define CONTROL_KIND_BITS 4U
 #define CONTROL_KIND_MASK ((UINT64_C(1) << CONTROL_KIND_BITS) - 1)
 
+#define CONTROL_PASTS 256U /* buckets */
+
 struct channel;
+struct control_past;
 struct control_text;
 struct kvfsd;
 
@@ -65,7 +70,9 @@ struct control {
 	struct channel *channels;   /* [mu] conversations that go on */
 	bool receiving;		    /* [mu] one of them receives a stream */
 	struct feeds feeds;
-	uint64_t next_serial;	 /* [mu] */
+	struct control_past *pasts_by_id[CONTROL_PASTS];   /* [mu] directories of .kvfs/history */
+	struct control_past *pasts_by_path[CONTROL_PASTS]; /* [mu] the same */
+	uint64_t next_serial;				   /* [mu] */
 	struct timespec changed; /* [mu] when a snapshot was taken or dropped here */
 };
 
@@ -103,6 +110,14 @@ const struct control_entry *control_entry_of_kind(enum control_kind kind);
  * Return: 0, -KV_E_NOTFOUND, -KV_E_GONE, -KV_E_INVALID, of tree_open().
  */
 int control_at_open(struct kvfsd *d, const char *name, struct tree **out) KV_MUST_CHECK;
+
+/* A node of its own of a kind; c->mu is held. */
+uint64_t control_next_id_locked(struct control *c, enum control_kind kind);
+
+/* control_history.c: directories of .kvfs/history. */
+bool control_history_has(struct control *c, uint64_t id);
+void control_history_unref(struct control *c, uint64_t id, uint64_t refs);
+void control_history_fini(struct control *c);
 
 /* control_stats.c */
 int control_print_stats(struct kvfsd *d, uid_t uid, struct kv_buf *out) KV_MUST_CHECK;

@@ -12,13 +12,17 @@
 #include "kvcore/base/base.h"
 #include "kvcore/base/buf.h"
 
+#define NAMES_VERSION 0xffU /* of a file; what kind of one shows only when it is looked up */
+
 /* All names at the moment of opendir: a length byte and the name, each. */
 struct names {
 	struct kv_buf names;
-	struct kv_buf kinds; /* a byte each: of the entry, 0: a snapshot or transaction */
+	struct kv_buf kinds;  /* a byte each: of the entry, 0: a snapshot or transaction,
+				 NAMES_VERSION */
+	size_t last, last_at; /* an index and where its name is, not beyond what was listed */
 };
 
-static int add_name(struct names *n, const char *name, enum control_kind kind)
+static int add_name(struct names *n, const char *name, unsigned kind)
 {
 	struct kv_slice s = kv_slice_of(name, strlen(name));
 	int err = buf_append_byte(&n->kinds, (uint8_t)kind);
@@ -33,8 +37,15 @@ static int add_txn(void *ctx, const char *name)
 	return add_name(ctx, name, 0);
 }
 
-static int collect(struct kvfsd *d, enum control_kind kind, struct names *n)
+static int add_past(void *ctx, const char *name, bool version)
 {
+	return add_name(ctx, name, version ? NAMES_VERSION : CONTROL_HISTORY);
+}
+
+static int collect(fuse_req_t req, fuse_ino_t ino, struct names *n)
+{
+	struct kvfsd *d = op_daemon(req);
+	enum control_kind kind = control_kind(ino);
 	struct kv_snapshot_info *list = NULL;
 	size_t count = 0;
 	int err = add_name(n, ".", kind);
@@ -46,6 +57,8 @@ static int collect(struct kvfsd *d, enum control_kind kind, struct names *n)
 			err = add_name(n, control_entries[i].name, control_entries[i].kind);
 		return err;
 	}
+	if (!err && kind == CONTROL_HISTORY)
+		err = control_history_list(req, ino, add_past, n);
 	if (!err && kind == CONTROL_TXN)
 		err = txn_each(d, add_txn, n);
 	if (!err && kind == CONTROL_SNAPSHOTS)
@@ -78,7 +91,7 @@ void control_close_directories(struct kvfsd *d)
 void control_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct names *n = calloc(1, sizeof(*n));
-	int err = n ? collect(op_daemon(req), control_kind(ino), n) : -ENOMEM;
+	int err = n ? collect(req, ino, n) : -ENOMEM;
 
 	if (!err)
 		err = handle_add(&op_daemon(req)->handles, &control_table, n, &fi->fh);
@@ -113,20 +126,25 @@ static size_t add_entry(fuse_req_t req, char *buf, size_t room, bool plus, const
 	struct fuse_entry_param entry = {0};
 
 	entry.attr.st_ino = kind ? kind : KVFS_ROOT_INO;
-	entry.attr.st_mode = e ? e->mode : S_IFDIR;
+	entry.attr.st_mode = e ? e->mode : kind == NAMES_VERSION ? 0 : S_IFDIR;
 	return plus ? fuse_add_direntry_plus(req, buf, room, name, &entry, position)
 		    : fuse_add_direntry(req, buf, room, name, &entry.attr, position);
 }
 
-static size_t fill_names(fuse_req_t req, char *buf, size_t size, off_t off, const struct names *n,
+/* Whoever lists all goes on where he was; from another place the names are counted again. */
+static size_t fill_names(fuse_req_t req, char *buf, size_t size, off_t off, struct names *n,
 			 bool plus)
 {
 	char name[KVFS_NAME_MAX + 1];
-	size_t used = 0, at = 0, need;
+	size_t used = 0, need;
 
-	for (size_t i = 0; i < n->kinds.len; i++) {
+	if (off < (off_t)n->last)
+		n->last = n->last_at = 0;
+	for (size_t i = n->last, at = n->last_at; i < n->kinds.len; i++) {
 		size_t len = n->names.data[at];
 
+		n->last = i;
+		n->last_at = at;
 		memcpy(name, n->names.data + at + 1, len);
 		name[len] = '\0';
 		at += 1 + len;

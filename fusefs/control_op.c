@@ -165,6 +165,8 @@ static void control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		reply_txn(req, name);
 	} else if (control_kind(parent) == CONTROL_AT) {
 		reply_at(req, name);
+	} else if (control_kind(parent) == CONTROL_HISTORY) {
+		control_history_lookup(req, parent, name);
 	} else if (control_kind(parent) != CONTROL_DIR || !(e = control_entry_of(name))) {
 		fuse_reply_err(req, ENOENT);
 	} else if (e->print) {
@@ -174,9 +176,17 @@ static void control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 }
 
+void control_forget_node(struct kvfsd *d, fuse_ino_t ino, uint64_t nlookup)
+{
+	if (control_kind(ino) == CONTROL_HISTORY)
+		control_history_unref(&d->control, ino, nlookup);
+	else
+		control_text_unref(&d->control, ino, nlookup);
+}
+
 static void control_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	control_text_unref(&op_daemon(req)->control, ino, nlookup);
+	control_forget_node(op_daemon(req), ino, nlookup);
 	fuse_reply_none(req);
 }
 
@@ -310,9 +320,15 @@ int control_stat(struct kvfsd *d, fuse_ino_t ino, struct stat *out)
 
 	if (e && e->print)
 		err = control_text_size(&d->control, ino, &size);
-	if (!err)
-		fill_stat(d, control_kind(ino), size, out);
-	return err;
+	if (control_kind(ino) == CONTROL_HISTORY && !control_history_has(&d->control, ino))
+		err = -ESTALE;
+	if (err)
+		return err;
+	fill_stat(d, control_kind(ino), size, out);
+	/* Directories in each other need numbers of their own. */
+	if (control_kind(ino) == CONTROL_HISTORY && ino != (TREE_BIT | CONTROL_HISTORY))
+		out->st_ino = ino;
+	return 0;
 }
 
 static void control_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

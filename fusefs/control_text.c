@@ -123,6 +123,7 @@ const struct control_entry control_entries[] = {
 	{"commit", CONTROL_COMMIT, S_IFDIR | 0777, NULL, NULL, NULL},
 	{"conflicts", CONTROL_CONFLICTS, S_IFREG | 0444, txn_print_conflicts, NULL, NULL},
 	{"feed", CONTROL_FEED, S_IFREG | 0400, print_feed, feed_begin, NULL},
+	{"history", CONTROL_HISTORY, S_IFDIR | 0755, NULL, NULL, NULL},
 	{"keep", CONTROL_KEEP, S_IFREG | 0644, print_keep, NULL, store_keep},
 	{"metrics", CONTROL_METRICS, S_IFREG | 0444, control_print_metrics, NULL, NULL},
 	{"snapshots", CONTROL_SNAPSHOTS, S_IFDIR | 0755, NULL, NULL, NULL},
@@ -176,6 +177,7 @@ void control_fini(struct control *c)
 	struct control_text *t, *next;
 
 	channel_end_all(c);
+	control_history_fini(c);
 	for (t = c->texts; t; t = next) {
 		next = t->next;
 		free_text(t);
@@ -185,7 +187,7 @@ void control_fini(struct control *c)
 }
 
 /* Serials have the bits between the kind and the tree's slot; they come round after 2^39. */
-static uint64_t next_id_locked(struct control *c, enum control_kind kind)
+uint64_t control_next_id_locked(struct control *c, enum control_kind kind)
 {
 	c->next_serial = (c->next_serial + 1) & (TREE_INO_MASK >> CONTROL_KIND_BITS);
 	if (!c->next_serial)
@@ -204,7 +206,7 @@ int control_text_make(struct kvfsd *d, const struct control_entry *entry, uid_t 
 		return -ENOMEM;
 	t->refs = 1;
 	pthread_mutex_lock(&c->mu);
-	t->id = next_id_locked(c, entry->kind);
+	t->id = control_next_id_locked(c, entry->kind);
 	pthread_mutex_unlock(&c->mu);
 	*id = t->id;
 	err = entry->print(d, uid, &t->text);

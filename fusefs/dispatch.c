@@ -50,7 +50,7 @@ static void on_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *f
 	count(req, OP_REQUEST_forget);
 	for (size_t i = 0; i < n; i++) {
 		if (tree_is_control(forgets[i].ino))
-			control_text_unref(&d->control, forgets[i].ino, forgets[i].nlookup);
+			control_forget_node(d, forgets[i].ino, forgets[i].nlookup);
 		else
 			op_forget_node(d, forgets[i].ino, forgets[i].nlookup);
 	}

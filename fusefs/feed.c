@@ -131,6 +131,17 @@ int feed_at(struct feeds *f, int64_t ns, kv_seq *out)
 	return err;
 }
 
+int feed_versions(struct feeds *f, struct kv_slice path, struct kvfs_versions **out)
+{
+	int err = feed_hold(f);
+
+	if (err)
+		return err;
+	err = kvfs_versions_open(f->fs, path, out);
+	feed_let_go(f);
+	return err;
+}
+
 bool feed_busy(struct feeds *f)
 {
 	bool busy;

@@ -17,14 +17,15 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "fusefs/model/kvfs_history.h"
+#include "fusefs/model/kvfs_versions.h"
 
 struct feed;
 struct fuse_session;
 struct kvfsd;
 
 struct feeds {
-	/* Held across calls about history; taken with no other lock of the daemon. */
+	/* Held across calls about history; taken with no other lock of the daemon but that of a
+	 * directory of .kvfs/history. */
 	pthread_mutex_t mu;
 	struct kvfs *fs;	      /* [const] after feed_start(); NULL: there is no history */
 	struct kvfs_history *history; /* [mu] NULL: nothing is kept */
@@ -48,6 +49,9 @@ void feed_unwatch(struct feeds *f, struct kvfs_watch *w); /* NULL is allowed */
 
 /* As kvfs_history_at(); -KV_E_GONE if nothing is kept. */
 int feed_at(struct feeds *f, int64_t ns, kv_seq *out) KV_MUST_CHECK;
+
+/* kvfs_versions_open() with history kept from now on for a while, so that what it finds lasts. */
+int feed_versions(struct feeds *f, struct kv_slice path, struct kvfs_versions **out) KV_MUST_CHECK;
 
 /* Begin the file of node @id. @text: receives its first line. */
 int feed_begin(struct kvfsd *d, uint64_t id, struct kv_buf *text) KV_MUST_CHECK;

@@ -108,6 +108,15 @@ extern const struct fuse_lowlevel_ops control_table; /* control_op.c: the contro
 int control_stat(struct kvfsd *d, fuse_ino_t ino, struct stat *out) KV_MUST_CHECK;
 /* control_op.c: a snapshot was taken or dropped, a transaction begun or ended. */
 void control_note_change(struct kvfsd *d);
+/* control_op.c: the kernel gives back references. */
+void control_forget_node(struct kvfsd *d, fuse_ino_t ino, uint64_t nlookup);
+/* control_history.c: a name in a directory of .kvfs/history. */
+void control_history_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+/* What is in it, as the sender of @req may know it, names each once. @emit: nonzero stops and is
+ * returned. */
+int control_history_list(fuse_req_t req, fuse_ino_t ino,
+			 int (*emit)(void *ctx, const char *name, bool version), void *ctx)
+	KV_MUST_CHECK;
 /* control_list.c */
 void control_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

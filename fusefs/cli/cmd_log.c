@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kvfs log: the versions of one path that can still be read, as files. Snapshots have some; the
- * commits that the feed tells of the path have others, if history is kept. States in
- * which it was the same are told once.
+ * kvfs log: the versions of one file that can still be read, as the daemon lists them in
+ * .kvfs/history, newest first.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,18 +13,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fusefs/cli/channel.h"
 #include "fusefs/cli/cmd.h"
 #include "fusefs/cli/control.h"
 #include "fusefs/cli/message.h"
 #include "fusefs/cli/text.h"
-#include "fusefs/model/kvfs_history.h"
 #include "kvcore/base/buf.h"
 
 const char cmd_log_help[] =
 	"usage: kvfs log [-b | -0] DIR PATH\n"
 	"\n"
-	"The versions that can still be read of what is at PATH below DIR, a directory of a\n"
+	"The versions that can still be read of the file at PATH below DIR, a directory of a\n"
 	"mounted volume: those in snapshots, and those that history keeps (the mount option\n"
 	"history=), newest first. A line each: when it became so, its size, and a path that\n"
 	"cat, diff and cp can read it from. Versions that did not differ are listed once.\n"
@@ -33,15 +30,19 @@ const char cmd_log_help[] =
 	"  -b, --escape  write names with everything but printable ASCII as \\xNN\n"
 	"  -0, --null    write only the paths, as they are, with a NUL after each\n";
 
+#define HISTORY "history/"
+
 struct version {
 	struct stat st;
-	char *where; /* below .kvfs, or "" for what is there now */
+	size_t name; /* in versions->names */
 };
 
 struct versions {
 	const struct target *t;
-	char *path; /* from the root of the volume */
-	struct kv_buf list;
+	char *path;	     /* from the root of the volume */
+	struct kv_buf names; /* each with byte 0 */
+	struct kv_buf list;  /* struct version, as the directory lists them: oldest first */
+	bool directory;	     /* one was at the path */
 };
 
 static size_t count(const struct versions *v)
@@ -49,140 +50,57 @@ static size_t count(const struct versions *v)
 	return v->list.len / sizeof(struct version);
 }
 
-static struct version *at(const struct versions *v, size_t i)
+/* What is no directory is a version. One that went meanwhile is none. */
+static int add(struct versions *v, int fd, const char *name)
 {
-	return (struct version *)(void *)v->list.data + i;
+	struct version one = {.name = v->names.len};
+	int err;
+
+	if (!strcmp(name, ".") || !strcmp(name, ".."))
+		return 0;
+	if (fstatat(fd, name, &one.st, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT || errno == EACCES ? 0 : -errno;
+	v->directory = v->directory || S_ISDIR(one.st.st_mode);
+	if (S_ISDIR(one.st.st_mode))
+		return 0;
+	err = buf_append(&v->names, name, strlen(name) + 1);
+	return err ? err : buf_append(&v->list, &one, sizeof(one));
 }
 
-/* A symbolic link on the way leads elsewhere, so what is behind it is not there. */
-static bool is_absence(int err)
-{
-	return err == -ENOENT || err == -ENOTDIR || err == -ESTALE || err == -ELOOP;
-}
-
-/* What is at @where below .kvfs, if it is there. */
-static int add(struct versions *v, char *where)
-{
-	struct version one = {.where = where};
-	int fd = control_open(v->t, where, O_PATH | O_NOFOLLOW);
-	int err = 0;
-
-	if (fd < 0)
-		err = is_absence(fd) ? 1 : fd;
-	if (!err && fstat(fd, &one.st))
-		err = -errno;
-	if (!err)
-		err = buf_append(&v->list, &one, sizeof(one));
-	if (fd >= 0)
-		(void)close(fd);
-	if (err)
-		free(where);
-	return err > 0 ? 0 : err;
-}
-
-static int add_snapshots(struct versions *v)
-{
-	struct control_snapshot *all = NULL;
-	size_t n = 0;
-	int err = control_snapshots(v->t, &all, &n);
-
-	for (size_t i = 0; !err && i < n; i++) {
-		struct kv_buf where = {0};
-
-		err = buf_printf(&where, "snapshots/%s/%s", all[i].name, v->path);
-		if (!err)
-			err = add(v, (char *)where.data);
-	}
-	control_free_snapshots(all, n);
-	return err;
-}
-
-static int add_commit(struct versions *v, uint64_t commit)
+static int gather(struct versions *v)
 {
 	struct kv_buf where = {0};
-	int err = buf_printf(&where, "at/c%" PRIu64 "/%s", commit, v->path);
-
-	return err ? err : add(v, (char *)where.data);
-}
-
-/* The commits that history keeps, and that changed the path. */
-static int add_commits(struct versions *v)
-{
-	struct kvfs_channel_event head;
-	struct kv_buf buf = {0};
-	struct kv_slice piece;
-	struct channel c;
-	size_t off = 0;
-	int err = channel_open(v->t, &c);
+	struct dirent *e;
+	DIR *dir = NULL;
+	int fd, err = buf_printf(&where, HISTORY "%s", v->path);
 
 	if (err)
 		return err;
-	if (fsync(v->t->dir_fd))
+	fd = control_open(v->t, (char *)where.data, O_RDONLY | O_DIRECTORY);
+	kv_buf_free(&where);
+	if (fd < 0)
+		return fd;
+	dir = fdopendir(fd);
+	if (!dir) {
 		err = -errno;
-	if (!err)
-		err = channel_ask(
-			&c, (const char *const[]){"watch", KVFS_WATCH_OLDEST_TEXT, v->path, NULL});
-	while (!err) {
-		err = channel_get(&c, &piece);
-		if (err || !piece.len)
-			break;
-		err = buf_append_slice(&buf, piece);
-	}
-	channel_close(&c);
-	while (!err && buf.len - off >= sizeof(head)) {
-		memcpy(&head, buf.data + off, sizeof(head));
-		off += sizeof(head) + le32_get(head.path_len) + le32_get(head.from_len);
-		err = off > buf.len ? -EBADMSG : add_commit(v, le64_get(head.commit));
-	}
-	kv_buf_free(&buf);
-	/* Others may not ask; they have the snapshots. */
-	return err == -KV_E_GONE || err == -EPERM || err == -EACCES ? 0 : err;
-}
-
-static int add_now(struct versions *v, const char *path)
-{
-	struct version one = {.where = strdup("")};
-	int fd = control_open_below(v->t->dir_fd, path, O_PATH | O_NOFOLLOW);
-	int err = one.where ? 0 : -ENOMEM;
-
-	if (!err && fd >= 0 && !fstat(fd, &one.st))
-		err = buf_append(&v->list, &one, sizeof(one));
-	else
-		free(one.where);
-	if (fd >= 0)
 		(void)close(fd);
+		return err;
+	}
+	errno = 0;
+	while (!err && (e = readdir(dir))) {
+		err = add(v, fd, e->d_name);
+		errno = 0;
+	}
+	if (!err && errno)
+		err = -errno;
+	(void)closedir(dir);
 	return err;
-}
-
-static int compare_times(const struct timespec *a, const struct timespec *b)
-{
-	if (a->tv_sec != b->tv_sec)
-		return a->tv_sec < b->tv_sec ? -1 : 1;
-	return a->tv_nsec < b->tv_nsec ? -1 : a->tv_nsec > b->tv_nsec;
-}
-
-/* Newest first; of equal ones what lasts longer first: now, snapshots, commits. */
-static int compare(const void *a, const void *b)
-{
-	static const char order[] = {'\0', 's', 'a'};
-	const struct version *x = a, *y = b;
-	int c = compare_times(&y->st.st_ctim, &x->st.st_ctim);
-	const char *i = memchr(order, x->where[0], sizeof(order));
-	const char *j = memchr(order, y->where[0], sizeof(order));
-
-	return c ? c : (i > j) - (i < j);
-}
-
-static bool is_same(const struct version *a, const struct version *b)
-{
-	return !compare_times(&a->st.st_ctim, &b->st.st_ctim) &&
-	       !compare_times(&a->st.st_mtim, &b->st.st_mtim) && a->st.st_size == b->st.st_size &&
-	       a->st.st_mode == b->st.st_mode;
 }
 
 static void print(const struct versions *v, const struct version *one,
 		  const struct text_names *names)
 {
+	const char *name = (const char *)v->names.data + one->name;
 	char when[64] = "?";
 	struct tm tm;
 
@@ -193,38 +111,30 @@ static void print(const struct versions *v, const struct version *one,
 		       (long long)one->st.st_size);
 	}
 	text_write(stdout, kv_slice_of(v->t->mount.dir, strlen(v->t->mount.dir)), names->style);
-	fputs(one->where[0] ? "/.kvfs/" : "/", stdout);
-	if (one->where[0])
-		text_write(stdout, kv_slice_of(one->where, strlen(one->where)), names->style);
-	else
-		text_write(stdout, kv_slice_of(v->path, strlen(v->path)), names->style);
+	fputs("/.kvfs/" HISTORY, stdout);
+	text_write(stdout, kv_slice_of(v->path, strlen(v->path)), names->style);
+	putchar('/');
+	text_write(stdout, kv_slice_of(name, strlen(name)), names->style);
 	putchar(names->end);
 }
 
 static int show(const struct target *t, const char *path, const struct text_names *names)
 {
 	struct versions v = {.t = t, .path = control_path(t, path)};
-	int err = v.path ? 0 : -EXDEV;
+	int err = v.path ? gather(&v) : -EXDEV;
 
-	if (!err)
-		err = add_snapshots(&v);
-	if (!err)
-		err = add_commits(&v);
-	if (!err)
-		err = add_now(&v, path);
-	if (!err && count(&v))
-		qsort(v.list.data, count(&v), sizeof(struct version), compare);
-	for (size_t i = 0; !err && i < count(&v); i++)
-		if (!i || !is_same(at(&v, i - 1), at(&v, i)))
-			print(&v, at(&v, i), names);
-	if (err)
+	for (size_t i = count(&v); !err && i > 0; i--)
+		print(&v, (const struct version *)(const void *)v.list.data + i - 1, names);
+	if (err == -ENOENT || (!err && !count(&v) && !v.directory))
+		message(t->name, "%s: no version of it is there", path);
+	else if (err)
 		message(t->name, "%s", control_message(err));
 	else if (!count(&v))
-		message(t->name, "%s: no version of it is there", path);
+		message(t->name, "%s: a directory; its files have versions, see .kvfs/" HISTORY,
+			path);
 	if (!count(&v))
 		err = -ENOENT;
-	for (size_t i = 0; i < count(&v); i++)
-		free(at(&v, i)->where);
+	kv_buf_free(&v.names);
 	kv_buf_free(&v.list);
 	free(v.path);
 	return err ? CMD_FAILED : CMD_OK;

@@ -258,13 +258,16 @@ static int versions_list_files(struct kvfs_versions *v)
 	int err = 0;
 
 	for (size_t i = 0; !err && i < versions_count(&v->seen); i++) {
-		const struct versions_seen *f = versions_at(&v->seen, i);
+		struct versions_seen *f = versions_at(&v->seen, i);
 
 		if (f->kind != VERSIONS_FILE)
 			continue;
+		f->first = i;
 		if (!before || !versions_is_same(before, f) ||
 		    versions_is_marked(v, f->state, f->content))
 			err = buf_append(&v->files, f, sizeof(*f));
+		if (!err)
+			versions_at(&v->files, versions_count(&v->files) - 1)->last = i;
 		before = f;
 	}
 	if (v->files.len)

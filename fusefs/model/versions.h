@@ -29,6 +29,7 @@ struct versions_seen {
 	size_t gate, gate_len;	   /* in versions->gates: the directories on the way */
 	size_t prefix, prefix_len; /* of a directory, in versions->text */
 	struct kvfs_attr attr;	   /* of a file */
+	size_t first, last;	   /* of a version: its states in versions->seen */
 	size_t name;		   /* of a version, in versions->text */
 };
 

@@ -44,38 +44,59 @@ static bool versions_may_find(const struct kvfs_versions *v, const struct versio
 
 /* ---- versions -------------------------------------------------------------------------------- */
 
-static void versions_fill(const struct kvfs_versions *v, const struct versions_seen *f,
-			  struct kvfs_version *out)
+/* Asking who is in a group is dear, and the directories seldom change. */
+struct versions_memo {
+	bool known, may;
+	size_t gate;
+};
+
+/* The first state of a version in which he may look it up: directories may have been opened, or
+ * shut, while it was there. NULL: none. */
+static const struct versions_seen *versions_choose(const struct kvfs_versions *v,
+						   const struct versions_seen *f,
+						   const struct kvfs_caller *who,
+						   struct versions_memo *memo)
 {
-	const struct versions_snapshot *named = versions_snapshot(v, f->state);
+	for (size_t i = f->first; i <= f->last; i++) {
+		const struct versions_seen *s = versions_at(&v->seen, i);
+
+		if (s->kind != VERSIONS_FILE)
+			continue; /* it came back */
+		if (!memo->known || memo->gate != s->gate)
+			*memo = (struct versions_memo){true, versions_may_find(v, s, who), s->gate};
+		if (memo->may)
+			return s;
+	}
+	return NULL;
+}
+
+static void versions_fill(const struct kvfs_versions *v, const struct versions_seen *f,
+			  const struct versions_seen *s, struct kvfs_version *out)
+{
+	const struct versions_snapshot *named = versions_snapshot(v, s->state);
 
 	*out = (struct kvfs_version){
 		.name = (const char *)v->text.data + f->name,
 		.snapshot = named ? named->name : NULL,
-		.commit = f->state,
+		.commit = s->state,
 		.skip = named ? named->skip : 0,
-		.attr = f->attr,
+		.attr = s->attr,
 	};
 }
 
 int kvfs_versions_each(const struct kvfs_versions *v, const struct kvfs_caller *who,
 		       int (*emit)(void *ctx, const struct kvfs_version *version), void *ctx)
 {
-	const struct versions_seen *last = NULL;
+	struct versions_memo memo = {.known = false};
+	const struct versions_seen *s;
 	struct kvfs_version version;
-	bool may = false;
 	int err = 0;
 
 	for (size_t i = 0; !err && i < versions_count(&v->files); i++) {
-		const struct versions_seen *f = versions_at(&v->files, i);
-
-		/* Asking who is in a group is dear, and the directories seldom change. */
-		if (!last || last->gate != f->gate)
-			may = versions_may_find(v, f, who);
-		last = f;
-		if (!may)
+		s = versions_choose(v, versions_at(&v->files, i), who, &memo);
+		if (!s)
 			continue;
-		versions_fill(v, f, &version);
+		versions_fill(v, versions_at(&v->files, i), s, &version);
 		err = emit(ctx, &version);
 	}
 	return err < 0 ? err : 0;
@@ -85,7 +106,8 @@ int kvfs_versions_find(const struct kvfs_versions *v, const struct kvfs_caller *
 		       const char *name, struct kvfs_version *out)
 {
 	size_t low = 0, high = versions_count(&v->files), middle;
-	const struct versions_seen *f;
+	struct versions_memo memo = {.known = false};
+	const struct versions_seen *f, *s;
 	int c;
 
 	/* Names of one time differ in their ends only, ".10" after ".9". */
@@ -104,9 +126,10 @@ int kvfs_versions_find(const struct kvfs_versions *v, const struct kvfs_caller *
 			break;
 		if (strcmp((const char *)v->text.data + f->name, name) != 0)
 			continue;
-		if (!versions_may_find(v, f, who))
+		s = versions_choose(v, f, who, &memo);
+		if (!s)
 			return -EACCES;
-		versions_fill(v, f, out);
+		versions_fill(v, f, s, out);
 		return 0;
 	}
 	return -ENOENT;

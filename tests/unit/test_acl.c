@@ -338,6 +338,64 @@ START_TEST(test_flags_are_for_files_and_directories)
 }
 END_TEST
 
+/* ---- who may do what, as the kernel decides it ---- */
+
+static bool in_7(void *ctx, uint32_t gid)
+{
+	(void)ctx;
+	return gid == 7;
+}
+
+static bool may(uint32_t uid, uint32_t mode, uint32_t gid, struct list l, unsigned want)
+{
+	const struct kvfs_caller who = {.acl = true, .uid = uid, .in_group = in_7};
+	const struct acl_rights r = {
+		.mode = mode, .uid = 1, .gid = gid, .acl_len = (uint32_t)l.len};
+
+	return acl_permits(&who, &r, list_slice(&l), want);
+}
+
+START_TEST(test_a_mode_says_who_may)
+{
+	const struct list none = {.len = 0};
+
+	ck_assert(may(1, 0700, 7, none, 7));
+	ck_assert(!may(1, 0077, 7, none, 1)); /* the owner's own bits alone */
+	ck_assert(may(2, 0070, 7, none, 7));
+	ck_assert(!may(2, 0707, 7, none, 4)); /* those of the group, who is in it */
+	ck_assert(may(2, 0707, 8, none, 4));
+	ck_assert(!may(2, 0770, 8, none, 1));
+	ck_assert(!may(2, 0001, 8, none, 5));
+	ck_assert(acl_permits(&(struct kvfs_caller){.all = true}, &(struct acl_rights){.uid = 1},
+			      kv_slice_of(NULL, 0), 7));
+}
+END_TEST
+
+START_TEST(test_a_list_says_who_may)
+{
+	struct list l = list_of(7, 5, 4, 7, 0), g;
+
+	ck_assert(may(1000, 0770, 8, l, 5)); /* named, whatever the others have */
+	ck_assert(!may(1000, 0770, 8, l, 2));
+	ck_assert(may(2, 0770, 7, l, 4));
+	ck_assert(!may(2, 0770, 7, l, 1));
+	ck_assert(!may(2, 0770, 8, l, 4));
+	ck_assert(!may(1000, 0770, 8, list_of(7, 7, 7, 4, 0), 1)); /* the mask takes it away */
+	ck_assert(!may(2, 0770, 7, list_of(7, 7, 7, 4, 0), 1));
+	ck_assert(may(2, 0775, 8, list_of(7, 0, 0, 0, 5), 5));	/* but not from others */
+	ck_assert(!may(2, 0775, 7, list_of(7, 0, 0, 7, 7), 4)); /* who is in a group is no other */
+	ck_assert(may(1000, 0707, 8, list_of(7, 0, 0, 0, 7), 4)); /* without group bits no list */
+	list_start(&g);
+	list_add(&g, USER_OBJ, 7, 0xffff);
+	list_add(&g, GROUP_OBJ, 0, 0xffff);
+	list_add(&g, GROUP, 5, 7);
+	list_add(&g, MASK, 7, 0xffff);
+	list_add(&g, OTHER, 0, 0xffff);
+	ck_assert(may(2, 0770, 7, g, 5)); /* any group that has the rights */
+	ck_assert(!may(2, 0770, 7, g, 2));
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -350,6 +408,8 @@ int main(void)
 		test_immutable_and_append_only_files_stay,
 		test_flags_of_directories_guard_their_entries,
 		test_flags_are_for_files_and_directories,
+		test_a_mode_says_who_may,
+		test_a_list_says_who_may,
 	};
 
 	return test_suite_run_with("acl", tests, KV_ARRAY_COUNT(tests), 60, setup, teardown);

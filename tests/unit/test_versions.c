@@ -548,7 +548,11 @@ START_TEST(test_each_version_is_seen_by_whom_its_directories_let_pass)
 	ck_assert_int_eq(look_at("d/none", &stranger), -ENOENT);
 	ck_assert_uint_eq(count_names("d", &owner), 2);
 	ck_assert_uint_eq(count_names("d", &stranger), 1);
-	chmod_dir("d", 0711);
+	chmod_dir("d", 0711); /* with what was made while it was shut */
+	ok(kvfs_snapshot_create(m.fs, "s2b"));
+	ck_assert_uint_eq(count_versions("d/f", &stranger), 2);
+	ok(kvfs_snapshot_drop(m.fs, "s2b"));
+	ck_assert_uint_eq(count_versions("d/f", &stranger), 1);
 	ok(kvfs_key_put(m.fs, test_str("d/h"), test_str("x"), &model_owner));
 	ok(kvfs_snapshot_create(m.fs, "s3"));
 	ck_assert_uint_eq(count_versions("d/h", &stranger), 1);

@@ -4,6 +4,9 @@
  * survives a break, and nothing of the tree is touched before the last one is there. The
  * price is that contents are written twice. A stream whose first frame is not number 0
  * goes on with what is staged, and its checksum tells whether it belongs to it.
+ *
+ * The last frame is not staged: whoever is interrupted when all is there, while it is applied, is
+ * asked for that frame again, and so can go on as after any other break.
  */
 #include "fusefs/model/receive.h"
 
@@ -47,13 +50,13 @@ static int receive_stage_get(struct kvfs *fs, struct receive_stage *out)
 
 static int receive_flush(struct kvfs_receive *r)
 {
-	struct receive_stage stage = {le64_of(r->base_id), le64_of(r->chain.next), {0}};
+	struct receive_stage stage = {le64_of(r->base_id), le64_of(r->staged), {0}};
 	struct model_key key;
 	int err;
 
 	if (!r->batched)
 		return 0;
-	memcpy(stage.sum, r->chain.sum, sizeof(stage.sum));
+	memcpy(stage.sum, r->staged_sum, sizeof(stage.sum));
 	receive_stage_key(&key);
 	err = kv_batch_put(r->batch, MODEL_META, model_key_slice(&key),
 			   kv_slice_of(&stage, sizeof(stage)));
@@ -77,6 +80,8 @@ static int receive_stage(struct kvfs_receive *r, uint8_t kind, struct kv_slice p
 		err = kv_batch_put(r->batch, MODEL_STAGE, model_key_slice(&key),
 				   kv_buf_slice(&value));
 	r->batched += value.len;
+	r->staged = r->chain.next;
+	memcpy(r->staged_sum, r->chain.sum, sizeof(r->staged_sum));
 	kv_buf_free(&value);
 	return err || r->batched < RECEIVE_BATCH ? err : receive_flush(r);
 }
@@ -180,6 +185,7 @@ static int receive_item(struct kvfs_receive *r, uint8_t kind, struct kv_slice pa
 	if (!err && item.kind == STREAM_END) {
 		r->ended = true;
 		memcpy(r->end, item.id, sizeof(r->end));
+		return 0;
 	}
 	return err || r->already ? err : receive_stage(r, kind, payload);
 }

@@ -28,6 +28,9 @@ struct kvfs_receive {
 	struct state checked;	/* what receive_check() looked at */
 	struct kv_batch *batch; /* frames to be staged */
 	size_t batched;
+	/* Behind the last frame that is in the batch or was staged. */
+	uint64_t staged;
+	uint8_t staged_sum[KV_DIGEST_LEN];
 };
 
 /* What was received into a directory: MODEL_META, "received:" and its id. */

@@ -20,13 +20,13 @@ static void teardown(void)
 	model_free(&other);
 }
 
-static void make_stream(const char *from, const char *name, struct kv_buf *out)
+static void make_part(const char *from, const char *name, const char *token, struct kv_buf *out)
 {
 	struct kvfs_send *s;
 	int err;
 
 	buf_clear(out);
-	ok(kvfs_send_open(m.fs, from, name, NULL, &s));
+	ok(kvfs_send_open(m.fs, from, name, token, &s));
 	do {
 		struct kv_buf piece = {0};
 
@@ -37,6 +37,11 @@ static void make_stream(const char *from, const char *name, struct kv_buf *out)
 	} while (!err);
 	fails(err, -KV_E_NOTFOUND);
 	kvfs_send_close(s);
+}
+
+static void make_stream(const char *from, const char *name, struct kv_buf *out)
+{
+	make_part(from, name, NULL, out);
 }
 
 /* In pieces of @piece bytes. */
@@ -322,6 +327,61 @@ static int receive_while(int (*act)(void *ctx), void *ctx)
 	return err;
 }
 
+static int interrupt(void *ctx, uint64_t done, uint64_t total)
+{
+	(void)total;
+	return done > *(const uint64_t *)ctx;
+}
+
+/* What is missing of a stream, as far as the other side knows. */
+static void make_rest(const char *from, const char *name, struct kv_buf *out)
+{
+	struct kv_buf token = {0};
+
+	ok(kvfs_receive_token(other.fs, &token));
+	ok(buf_append_byte(&token, 0));
+	make_part(from, name, (const char *)token.data, out);
+	kv_buf_free(&token);
+}
+
+/* All frames have come, and are applied, when somebody interrupts it: it goes on as after any
+ * break, any number of times, and after the next opening. */
+START_TEST(test_what_is_interrupted_at_its_end_can_be_resumed)
+{
+	struct kv_buf stream = {0}, rest = {0};
+	struct kvfs_received done;
+	struct kvfs_receive *r;
+	uint8_t hash[KVFS_HASH_LEN];
+
+	fill(6);
+	ok(kvfs_snapshot_create(m.fs, "a"));
+	make_stream(NULL, "a", &stream);
+	ok(buf_append_slice(&rest, kv_buf_slice(&stream)));
+	for (uint64_t after = 0; after < 3; after++) {
+		const struct kv_progress progress = {interrupt, &after};
+
+		ok(kvfs_receive_open(other.fs, test_str(""), &r));
+		ok(receive_into(r, &rest));
+		fails(kvfs_receive_finish(r, &progress, NULL, &done), -KV_E_INTERRUPTED);
+		kvfs_receive_close(r);
+		fails(kvfs_snapshot_hash(other.fs, "a", hash), -KV_E_NOTFOUND);
+		make_rest(NULL, "a", &rest);
+		ck_assert_uint_lt(rest.len, stream.len);
+		if (after == 1)
+			model_reopen(&other);
+	}
+	ok(receive(&rest, 10, &done));
+	ok(kvfs_snapshot_hash(m.fs, "a", hash));
+	ck_assert_mem_eq(done.hash, hash, sizeof(hash));
+	ok(kvfs_snapshot_hash(other.fs, "a", hash));
+	ck_assert_mem_eq(done.hash, hash, sizeof(hash));
+	fails(kvfs_receive_token(other.fs, &rest), -KV_E_NOTFOUND);
+	model_check(&other);
+	kv_buf_free(&stream);
+	kv_buf_free(&rest);
+}
+END_TEST
+
 /* Though it touches nothing that the stream does. */
 START_TEST(test_a_change_while_it_is_applied_is_told)
 {
@@ -525,6 +585,7 @@ int main(void)
 		test_any_flipped_bit_is_found,
 		test_open_files_live_on,
 		test_changes_while_it_comes_are_told,
+		test_what_is_interrupted_at_its_end_can_be_resumed,
 		test_a_change_while_it_is_applied_is_told,
 		test_a_snapshot_of_its_name_taken_meanwhile_keeps_it_out,
 		test_what_was_received_and_changed_gets_no_snapshot,

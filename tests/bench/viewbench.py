@@ -37,9 +37,12 @@ class Bench:
     def mount(self):
         self.run(self.tool("mount.kvfs"), self.volume, self.dir)
         for pid in self.run("pgrep", "-x", "mount.kvfs", text=True).split():
-            with open("/proc/%s/cmdline" % pid, "rb") as f:
-                if self.volume.encode() in f.read():
-                    self.daemon = int(pid)
+            try:
+                with open("/proc/%s/cmdline" % pid, "rb") as f:
+                    if self.volume.encode() in f.read():
+                        self.daemon = int(pid)
+            except FileNotFoundError:  # another mount's, which has ended
+                pass
 
     def unmount(self):
         if os.path.ismount(self.dir):

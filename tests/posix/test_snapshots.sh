@@ -17,6 +17,7 @@ channel
 commit
 conflicts
 feed
+history
 keep
 metrics
 snapshots

@@ -27,27 +27,33 @@ static bool is_acl(const char *name)
 	       strcmp(name, "system.posix_acl_default") == 0;
 }
 
-/* Names that exist; FUSE hands every one to the daemon. */
-static bool is_stored(const struct kvfsd *d, const char *name)
+/* 0 if there can be one of that name. FUSE hands every name to the daemon. */
+static int check_name(const struct kvfsd *d, const char *name)
 {
+	static const char *const stored[] = {"user.", "trusted.", "security."};
+
 	if (is_acl(name))
-		return d->acl;
-	return has_prefix(name, "user.") || has_prefix(name, "trusted.") ||
-	       has_prefix(name, "security.");
+		return d->acl ? 0 : -EOPNOTSUPP;
+	for (size_t i = 0; i < KV_ARRAY_COUNT(stored); i++)
+		if (has_prefix(name, stored[i]))
+			return name[strlen(stored[i])] ? 0 : -EINVAL;
+	return -EOPNOTSUPP;
 }
 
 /* The node if attributes of @name (NULL: any) exist here, or NULL after a reply. */
 static struct kvfs_node *xattr_node(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	if (op_daemon(req)->opt->noxattr == OPTIONS_ON) {
-		fuse_reply_err(req, ENOSYS);
-		return NULL;
-	}
-	if (name && !is_stored(op_daemon(req), name)) {
-		fuse_reply_err(req, EOPNOTSUPP);
-		return NULL;
-	}
-	return op_node(req, ino);
+	const struct kvfsd *d = op_daemon(req);
+	int err = 0;
+
+	if (d->opt->noxattr == OPTIONS_ON)
+		err = -ENOSYS;
+	else if (name)
+		err = check_name(d, name);
+	if (!err)
+		return op_node(req, ino);
+	fuse_reply_err(req, -err);
+	return NULL;
 }
 
 /* A misspelt wish would not be obeyed. */

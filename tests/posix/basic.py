@@ -517,6 +517,13 @@ def test_xattrs():
         os.setxattr("x1", "system.other", b"")
     with fails(E.EOPNOTSUPP):
         os.setxattr("x1", "unknown.x", b"")
+    for space in ("user.", "trusted.", "security."):
+        with fails(E.EINVAL):
+            os.setxattr("x1", space, b"")
+        with fails(E.EINVAL):
+            os.getxattr("x1", space)
+        with fails(E.EINVAL):
+            os.removexattr("x1", space)
     big = os.urandom(65536)
     os.setxattr("x1", "user.big", big)
     equal(os.getxattr("x1", "user.big"), big)

@@ -158,6 +158,17 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	kv_buf_free(&data);
 }
 
+/*
+ * Whether the kernel's pages are out of the way of this write. fi->flags does not tell: they are
+ * those of the file when the request was made, and fcntl(2) may have set O_DIRECT since the kernel
+ * locked pages for a buffered write, for which direct.c would wait for ever. But only writes past
+ * the pages name the owner of locks, which is never 0.
+ */
+static bool is_direct(const struct fuse_file_info *fi)
+{
+	return !fi->writepage && fi->lock_owner != 0;
+}
+
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 	      struct fuse_file_info *fi)
 {
@@ -178,7 +189,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 		err = kvfs_write(op_fs(req, ino), node, (uint64_t)off, data, sync);
 	if (err)
 		reply_result(req, node, err);
-	else if (!stage && !fi->writepage && (fi->flags & O_DIRECT))
+	else if (!stage && is_direct(fi))
 		direct_answer(&op_daemon(req)->direct, req, ino, off, size);
 	else
 		fuse_reply_write(req, size);

@@ -2,10 +2,12 @@
 """Direct and buffered input and output of one file at once: a write that has ended is seen by
 all, also if it was asynchronous (io_submit(2))."""
 import ctypes
+import fcntl
 import mmap
 import os
 import struct
 import sys
+import threading
 import time
 
 from helpers import _call, check, equal, libc
@@ -49,8 +51,32 @@ def read_for_ever(name):
         os.pread(fd, SIZE, 0)
 
 
+def toggle():
+    """Writes end although another thread sets and clears O_DIRECT of their descriptor."""
+    fd = os.open("toggled", os.O_RDWR | os.O_CREAT)
+    buffer = mmap.mmap(-1, 4096)
+    stop = threading.Event()
+
+    def flip():
+        while not stop.is_set():
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_DIRECT)
+            fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+
+    thread = threading.Thread(target=flip)
+    thread.start()
+    for i in range(4000):
+        buffer[:] = bytes([i % 256]) * 4096
+        equal(os.pwritev(fd, [buffer], 4096 * (i % 8)), 4096)
+    stop.set()
+    thread.join()
+    os.close(fd)
+    with open("toggled", "rb") as f:
+        equal(f.read(), b"".join(bytes([i % 256]) * 4096 for i in range(3992, 4000)))
+
+
 def main():
     os.chdir(sys.argv[1])
+    toggle()
     fd = os.open("both", os.O_RDWR | os.O_CREAT | os.O_DIRECT)
     os.ftruncate(fd, SIZE)
     readers = []

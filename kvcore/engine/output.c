@@ -165,7 +165,7 @@ static int move_value(struct output *o, struct value_ref *ref)
 	err = values_get(o->options.values, o->options.version, ref, &raw);
 	if (err)
 		goto out;
-	err = values_put(o->options.values, kv_buf_slice(&raw), SPACE_COMPACT, &fresh);
+	err = values_put(o->options.values, kv_buf_slice(&raw), SPACE_MOVE, &fresh);
 	if (err)
 		goto out;
 	u = use_of(o, fresh.segment_id);

@@ -97,7 +97,7 @@ static uint64_t segment_size(struct values *v, enum space_class class)
 	uint64_t size;
 
 	/* What compaction takes of the reserve, the next flush may need. */
-	if (class == SPACE_COMPACT && !space_has_room(v->options.space, SEGMENT_MIN))
+	if (class == SPACE_MOVE && !space_has_room(v->options.space, SEGMENT_MIN))
 		return SEGMENT_TIGHT;
 	space_get_stat(v->options.space, &st);
 	if (st.size_max == UINT64_MAX)
@@ -105,7 +105,7 @@ static uint64_t segment_size(struct values *v, enum space_class class)
 	else
 		size = max_u64(st.size_max / SEGMENT_FRACTION, SEGMENT_MIN);
 	/* Compaction fills its segment slowly, and what is not used of it is missed elsewhere. */
-	return align_down_u64(min_u64(size, class == SPACE_COMPACT ? SEGMENT_FIRST : SEGMENT_MAX),
+	return align_down_u64(min_u64(size, class == SPACE_MOVE ? SEGMENT_FIRST : SEGMENT_MAX),
 			      FORMAT_BLOCK);
 }
 
@@ -197,7 +197,7 @@ static int find_own_place(struct values *v, enum space_class class, uint64_t len
 int values_find_place(struct values *v, enum space_class class, uint64_t len, bool apart,
 		      struct value_place *out)
 {
-	unsigned which = class == SPACE_COMPACT ? FOR_COMPACTION : FOR_USER;
+	unsigned which = class == SPACE_MOVE ? FOR_COMPACTION : FOR_USER;
 	uint64_t size = segment_size(v, class);
 	int err = 0;
 

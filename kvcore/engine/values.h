@@ -56,7 +56,7 @@ void values_free(struct values *v);
 
 /*
  * Write a value; it counts as pending until values_settle().
- * @class: SPACE_VALUE for user writes, SPACE_COMPACT for relocation
+ * @class: SPACE_VALUE for user writes, SPACE_MOVE for relocation
  * Return: 0, -KV_E_NOSPACE, -ENOMEM, -KV_E_POISONED, -errno.
  */
 int values_put(struct values *v, struct kv_slice raw, enum space_class class, struct value_ref *out)

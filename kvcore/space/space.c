@@ -121,7 +121,7 @@ static uint64_t reserve(const struct space *s) KV_REQUIRES(s->mu)
 	return align_down_u64(r, FORMAT_BLOCK);
 }
 
-/* Free bytes that an allocation of this class leaves alone. A quarter is the manifest's. */
+/* Free bytes that an allocation of this class leaves alone. An eighth is the manifest's. */
 static uint64_t floor_of(const struct space *s, enum space_class class) KV_REQUIRES(s->mu)
 {
 	uint64_t all = reserve(s);
@@ -131,11 +131,14 @@ static uint64_t floor_of(const struct space *s, enum space_class class) KV_REQUI
 	case SPACE_VALUE:
 		floor = all;
 		break;
+	case SPACE_MOVE:
+		floor = all / 2;
+		break;
 	case SPACE_FLUSH:
-		floor = all / 8 * 5; /* 1/4 and half of 3/4 */
+		floor = all / 8 * 3;
 		break;
 	case SPACE_COMPACT:
-		floor = all / 4;
+		floor = all / 8;
 		break;
 	case SPACE_MANIFEST:
 		break;

@@ -27,9 +27,11 @@ struct space;
  * still delete, compact and checkpoint.
  */
 enum space_class {
-	SPACE_VALUE,   /* user data outside the tree: leaves the whole reserve alone */
+	SPACE_VALUE, /* user data outside the tree: leaves the whole reserve alone */
+	SPACE_MOVE, /* values that compaction moves: leaves what a flush may use, since only a flush
+		     * makes dead what is removed meanwhile */
 	SPACE_FLUSH,   /* tables of memtables: what the log already accepted; may use all but the
-			* manifest's and half of the compaction's reserve */
+			* manifest's reserve and a quarter for compaction */
 	SPACE_COMPACT, /* compaction outputs: all but the manifest's reserve */
 	SPACE_MANIFEST /* everything */
 };

@@ -107,9 +107,10 @@ START_TEST(test_each_class_leaves_its_floor)
 	ck_assert_uint_eq(fill(&f, SPACE_VALUE), 8 * MIB - DATA_OFF - reserve);
 	ck_assert_uint_eq(stat_of(&f).free, reserve);
 	ck_assert(!space_has_room(f.space, B));
-	ck_assert_uint_eq(fill(&f, SPACE_FLUSH), reserve * 3 / 8);
-	ck_assert_uint_eq(fill(&f, SPACE_COMPACT), reserve * 3 / 8);
-	ck_assert_uint_eq(fill(&f, SPACE_MANIFEST), reserve / 4);
+	ck_assert_uint_eq(fill(&f, SPACE_MOVE), reserve / 2);
+	ck_assert_uint_eq(fill(&f, SPACE_FLUSH), reserve / 8);
+	ck_assert_uint_eq(fill(&f, SPACE_COMPACT), reserve / 4);
+	ck_assert_uint_eq(fill(&f, SPACE_MANIFEST), reserve / 8);
 	ck_assert_uint_eq(stat_of(&f).free, 0);
 	ck_assert_int_eq(space_alloc(f.space, SPACE_MANIFEST, B, B, &e), -KV_E_NOSPACE);
 	close_space(&f);

@@ -363,7 +363,7 @@ START_TEST(test_a_full_volume_leaves_room_for_compaction)
 		err = values_put(f.db.values, kv_buf_slice(&b), SPACE_VALUE, &ref);
 	} while (!err);
 	ck_assert_int_eq(err, -KV_E_NOSPACE);
-	ck_assert_int_eq(values_put(f.db.values, kv_slice_of(b.data, 100), SPACE_COMPACT, &ref), 0);
+	ck_assert_int_eq(values_put(f.db.values, kv_slice_of(b.data, 100), SPACE_MOVE, &ref), 0);
 	ck_assert_int_eq(fixture_add_table(&f, 0, 0, 100, 1), 0);
 	kv_buf_free(&b);
 	fixture_close(&f);

@@ -123,7 +123,7 @@ static void print_stack(const struct pct_thread *t)
 
 	printf("    stack:");
 	for (unsigned n = 0; n < FRAMES_MAX; n++) {
-		if ((uintptr_t)frame < low || (uintptr_t)frame + 16 > high)
+		if ((uintptr_t)frame < low || (uintptr_t)frame > high - 16)
 			break;
 		printf(" %#llx", (unsigned long long)frame[1]);
 		frame = (uint64_t *)frame[0]; /* NOLINT(performance-no-int-to-ptr) */

@@ -24,7 +24,6 @@
 #define BUCKETS_MIN	16U
 #define BUCKET_BYTES	4096U /* of the budget a bucket: about a page each */
 #define DROP_BATCH	1024U /* buckets looked at in one holding of the mutex */
-#define WALK_MAX	64U   /* steps along a chain that may lead elsewhere meanwhile */
 #define HELD_SHARE	4U    /* of the budget, a quarter, may be held */
 
 /* Between finding a page and pinning it: a test puts an eviction here. */
@@ -33,12 +32,6 @@
 #endif
 
 /* ---- lookup ---------------------------------------------------------------- */
-
-static bool is_key(struct cache_desc *d, struct cache_key key)
-{
-	return atomic_load_explicit(&d->owner, memory_order_relaxed) == key.owner &&
-	       atomic_load_explicit(&d->off, memory_order_relaxed) == key.off;
-}
 
 /* On the second use. */
 static void promote(struct cache *c, struct cache_shard *s, struct cache_desc *d)
@@ -79,28 +72,13 @@ static struct cache_desc *pin_found(struct cache *c, struct cache_shard *s, stru
 	CACHE_GAP(c);
 	if (!pin(d, prio, &before))
 		return NULL;
-	if (!is_key(d, key)) { /* reused for another page */
+	if (!cache_is_key(d, key)) { /* reused for another page */
 		cache_page_unref(c, d);
 		return NULL;
 	}
 	if (prio != CACHE_ONCE && !(before & CACHE_SETTLED))
 		promote(c, s, d);
 	return d;
-}
-
-/* Without a lock. NULL: not found, which says nothing: the chain may have changed. */
-static struct cache_desc *find_and_pin(struct cache *c, struct cache_shard *s, struct cache_key key,
-				       uint64_t hash, enum cache_priority prio)
-{
-	struct cache_desc *d =
-		atomic_load_explicit(cache_bucket_of(c, s, hash), memory_order_acquire);
-
-	for (unsigned i = 0; d && i < WALK_MAX; i++) {
-		if (is_key(d, key))
-			return pin_found(c, s, d, key, prio);
-		d = atomic_load_explicit(&d->chain, memory_order_acquire);
-	}
-	return NULL;
 }
 
 /* Under the mutex: pin the page of that key and note the use. NULL: it is not there. */
@@ -111,7 +89,7 @@ static struct cache_desc *use_locked(struct cache *c, struct cache_shard *s, str
 		atomic_load_explicit(cache_bucket_of(c, s, hash), memory_order_relaxed);
 	uint32_t before;
 
-	while (d && !is_key(d, key))
+	while (d && !cache_is_key(d, key))
 		d = atomic_load_explicit(&d->chain, memory_order_relaxed);
 	if (!d || !pin(d, prio, &before))
 		return NULL;
@@ -126,8 +104,10 @@ struct cache_page *cache_lookup(struct cache *c, struct cache_key key, enum cach
 {
 	uint64_t hash = cache_hash(key);
 	struct cache_shard *s = cache_shard_of(c, hash);
-	struct cache_desc *d = find_and_pin(c, s, key, hash, prio);
+	struct cache_desc *d = cache_page_find(c, s, key, hash);
 
+	if (d)
+		d = pin_found(c, s, d, key, prio);
 	if (!d) {
 		os_mutex_lock(&s->mu);
 		d = use_locked(c, s, key, hash, prio);
@@ -324,7 +304,7 @@ static struct cache_desc *drop_batch(struct cache *c, struct cache_shard *s, uin
 			cache_lru_detach(c, s, d);
 			cache_add(&c->loose_count, 1); /* before it can be given up */
 			before = atomic_fetch_and_explicit(&d->state, CACHE_PINS,
-							   memory_order_acq_rel);
+							   memory_order_seq_cst);
 			if (before & CACHE_PINS)
 				continue;
 			cache_sub(&c->loose_count, 1);
@@ -346,6 +326,7 @@ void cache_drop_owner(struct cache *c, uint64_t owner)
 			os_mutex_lock(&s->mu);
 			gone = drop_batch(c, s, owner, i);
 			os_mutex_unlock(&s->mu);
+			cache_glance_wait(c, gone);
 			cache_page_free_all(s, gone);
 		}
 	}
@@ -412,11 +393,15 @@ int cache_new(size_t budget, struct cache **out)
 	while (c->bucket_count * BUCKET_BYTES < budget / shards)
 		c->bucket_count *= 2;
 	c->shards = aligned_alloc(CACHE_LINE, shards * sizeof(struct cache_shard));
-	if (!c->shards) {
+	c->glances = aligned_alloc(CACHE_LINE, CACHE_GLANCES * sizeof(struct cache_glance));
+	if (!c->shards || !c->glances) {
+		free(c->shards);
+		free(c->glances);
 		free(c);
 		return -ENOMEM;
 	}
 	memset(c->shards, 0, shards * sizeof(struct cache_shard));
+	memset(c->glances, 0, CACHE_GLANCES * sizeof(struct cache_glance));
 	while (!err && c->shard_count < shards) {
 		err = shard_init(c, &c->shards[c->shard_count]);
 		if (!err)
@@ -457,5 +442,6 @@ void cache_free(struct cache *c)
 		shard_fini(c, &c->shards[i]);
 	KV_ASSERT(cache_load(&c->loose_count) == 0);
 	free(c->shards);
+	free(c->glances);
 	free(c);
 }

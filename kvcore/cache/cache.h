@@ -13,7 +13,7 @@
  *
  * The cache is split into shards by key, each with a mutex (OS_RANK_CACHE) held
  * for a few instructions and never across I/O. A hit takes none, but for the second
- * use of a page.
+ * use of a page, and a glance at a page that is in use writes nothing shared at all.
  *
  * Thread safety: all functions from any thread.
  */
@@ -60,6 +60,18 @@ int cache_insert(struct cache *c, struct cache_key key, uint8_t *data, size_t le
 		 enum cache_priority prio, struct cache_page **out) KV_MUST_CHECK;
 
 void cache_unpin(struct cache *c, struct cache_page *page);
+
+/*
+ * Look at a page for a moment: as a pin, but it writes nothing that other readers of the page
+ * have to fetch. Nothing may be waited for, and no other glance begun, before its end, and nobody
+ * may drop the owner until then.
+ * @glance: for cache_glance_end()
+ * Return: the page, or NULL: it is not there, or cannot be had this way now; cache_lookup() it.
+ */
+struct cache_glance;
+const struct cache_page *cache_glance(struct cache *c, struct cache_key key,
+				      struct cache_glance **glance);
+void cache_glance_end(struct cache_glance *glance);
 
 /*
  * Keep a pinned page at hand: it leaves the reach of eviction, and the pin becomes the

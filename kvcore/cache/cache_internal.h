@@ -66,6 +66,13 @@ struct cache_shard {
 	_Alignas(CACHE_LINE) struct cache_desc *_Atomic *buckets; /* [const] heap */
 };
 
+#define CACHE_GLANCES 64U /* at a time; more readers than that pin */
+
+/* The page that a thread looks at, on a line of its own. */
+struct cache_glance {
+	_Alignas(CACHE_LINE) struct cache_desc *_Atomic page; /* [atomic] NULL: free */
+};
+
 struct cache {
 	size_t budget;		    /* [const] */
 	unsigned shard_count;	    /* [const] power of 2 */
@@ -76,8 +83,9 @@ struct cache {
 				     * eviction */
 	_Atomic size_t charged;	    /* as page_bytes */
 	_Atomic size_t held; /* bytes of held pages; relaxed, a limit to within a few pages */
-	_Atomic size_t loose_count; /* pinned pages that are not in a table; relaxed */
-	struct os_stats stats;	    /* hits: a counter that threads do not share */
+	_Atomic size_t loose_count;   /* pinned pages that are not in a table; relaxed */
+	struct os_stats stats;	      /* hits: a counter that threads do not share */
+	struct cache_glance *glances; /* [const] heap, aligned */
 };
 
 /* ---- accounting ---------------------------------------------------------- */
@@ -123,13 +131,45 @@ cache_bucket_of(const struct cache *c, const struct cache_shard *s, uint64_t has
 	return &s->buckets[hash & (c->bucket_count - 1)];
 }
 
+static inline bool cache_is_key(struct cache_desc *d, struct cache_key key)
+{
+	return atomic_load_explicit(&d->owner, memory_order_relaxed) == key.owner &&
+	       atomic_load_explicit(&d->off, memory_order_relaxed) == key.off;
+}
+
+#define CACHE_WALK_MAX 64U /* steps along a chain that may lead elsewhere meanwhile */
+
+/* Without a lock: a page that had the key when it was looked at. NULL says nothing: the chain may
+ * have changed. */
+static inline struct cache_desc *cache_page_find(const struct cache *c, const struct cache_shard *s,
+						 struct cache_key key, uint64_t hash)
+{
+	struct cache_desc *d =
+		atomic_load_explicit(cache_bucket_of(c, s, hash), memory_order_acquire);
+
+	for (unsigned i = 0; d && i < CACHE_WALK_MAX; i++) {
+		if (cache_is_key(d, key))
+			return d;
+		d = atomic_load_explicit(&d->chain, memory_order_acquire);
+	}
+	return NULL;
+}
+
 /* A free descriptor, NULL without memory. */
 struct cache_desc *cache_page_take(struct cache *c, struct cache_shard *s) KV_REQUIRES(s->mu);
 void cache_page_give(struct cache_shard *s, struct cache_desc *d) KV_REQUIRES(s->mu);
 /* Give up a pin; the last one of a page that is not cached frees it. */
 void cache_page_unref(struct cache *c, struct cache_desc *d);
-/* Free pages that nobody pins any more, of one shard, chained by newer. Not under its mutex. */
+/* Free pages that nobody pins any more, of one shard, chained by newer. Not under its mutex, and
+ * not before nobody looks at them: cache_glance_wait(). */
 void cache_page_free_all(struct cache_shard *s, struct cache_desc *list);
+
+/* ---- glances (cache_glance.c) --------------------------------------------- */
+
+/* Does somebody look at @d? To be asked after CACHED was taken off. */
+bool cache_glanced_at(const struct cache *c, const struct cache_desc *d);
+/* Wait until nobody looks at pages, chained by newer, that are not CACHED any more. */
+void cache_glance_wait(const struct cache *c, const struct cache_desc *list);
 
 /* ---- replacement (cache_lru.c) -------------------------------------------- */
 

@@ -120,17 +120,24 @@ void cache_lru_detach(struct cache *c, struct cache_shard *s, struct cache_desc 
 	cache_sub(&c->page_bytes, cache_cost(d->view.len));
 }
 
-/* Out of readers' reach, unless it is pinned. Acquire: after all uses that have ended. */
-static bool close_page(struct cache_desc *d)
+/*
+ * Out of readers' reach, unless it is pinned or looked at. Acquire: after all uses that have
+ * ended. In one order with the reader's steps: see cache_glance.c.
+ */
+static bool close_page(const struct cache *c, struct cache_desc *d)
 {
 	uint32_t state = atomic_load_explicit(&d->state, memory_order_relaxed);
 
 	do {
 		if (state & CACHE_PINS)
 			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&d->state, &state, 0, memory_order_acquire,
+	} while (!atomic_compare_exchange_weak_explicit(&d->state, &state, 0, memory_order_seq_cst,
 							memory_order_relaxed));
-	return true;
+	if (!cache_glanced_at(c, d))
+		return true;
+	/* Nobody changed it meanwhile, since a pin needs CACHED. */
+	atomic_store_explicit(&d->state, state, memory_order_release);
+	return false;
 }
 
 /* Evict from the old end of a part until the budget holds. @spare: what was used lately. */
@@ -145,7 +152,7 @@ static void evict(struct cache *c, struct cache_shard *s, enum cache_part part, 
 		newer = d == last ? NULL : d->newer;
 		if (spare && second_chance(s, d))
 			continue;
-		if (!close_page(d))
+		if (!close_page(c, d))
 			continue;
 		cache_lru_detach(c, s, d);
 		s->evictions++;

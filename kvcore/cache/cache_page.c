@@ -100,5 +100,6 @@ void cache_page_unref(struct cache *c, struct cache_desc *d)
 		return;
 	}
 	d->newer = NULL;
+	cache_glance_wait(c, d);
 	cache_page_free_all(cache_shard_of(c, cache_hash(cache_key_of(d))), d);
 }

@@ -188,7 +188,7 @@ static int find_leaf(struct lookup *l, bool ahead, struct page_ref *leaf)
 	int err;
 
 	for (uint32_t height = l->t->meta.height; height > 1; height--) {
-		err = table_use_page(l->t, &ref, height, false, &l->span, &page);
+		err = table_glance_at_page(l->t, &ref, height, &l->span, &page);
 		if (err)
 			return err;
 		i = page_find_child(&page.view, l->ikey, l->max_seq);
@@ -230,7 +230,7 @@ static int look_once(struct lookup *l, struct kv_buf *value)
 	err = find_leaf(l, false, &ref);
 	if (err)
 		return err;
-	err = table_use_page(l->t, &ref, 1, false, &l->span, &page);
+	err = table_glance_at_page(l->t, &ref, 1, &l->span, &page);
 	if (err)
 		return err;
 	err = look_in_leaf(&page.view, l, value);

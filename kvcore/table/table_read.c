@@ -366,8 +366,32 @@ int table_use_page(struct table *t, const struct page_ref *ref, uint32_t height,
 	return err;
 }
 
+int table_glance_at_page(struct table *t, const struct page_ref *ref, uint32_t height,
+			 struct table_span *span, struct table_page *out)
+{
+	struct cache_key key = {t->meta.id, ref->off};
+	const struct cache_page *seen;
+
+	if (may_hold(t, height))
+		return table_use_page(t, ref, height, false, span, out);
+	seen = cache_glance(t->source.env->cache, key, &out->glance);
+	if (!seen)
+		return table_use_page(t, ref, height, false, span, out);
+	if (height == 1)
+		prefetch_leaf(seen->data, seen->len);
+	if (!same_page(seen, ref, height)) {
+		table_drop_page(t, out);
+		table_report(t, ref, -KV_E_CORRUPT);
+		return -KV_E_CORRUPT;
+	}
+	set_page(out, ref, height, seen->data);
+	return 0;
+}
+
 void table_drop_page(struct table *t, struct table_page *page)
 {
+	if (page->glance)
+		cache_glance_end(page->glance);
 	if (page->cached)
 		cache_unpin(t->source.env->cache, page->cached);
 	free(page->own);

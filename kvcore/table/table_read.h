@@ -68,13 +68,14 @@ int table_read_page(const struct table_source *src, const struct page_ref *ref, 
 /* Memory for a page before compression: from malloc() as far as free() is concerned. */
 uint8_t *table_raw_alloc(size_t len, uint32_t height);
 
-/* A page in use: pinned, private, or held by the table. Zero-initialised is none. */
+/* A page in use: pinned, looked at, private, or held by the table. Zero-initialised is none. */
 struct table_page {
 	struct page view; /* of leaf and inner pages */
 	const uint8_t *data;
-	uint64_t off;		   /* in the table */
-	struct cache_page *cached; /* or */
-	uint8_t *own;		   /* or neither: the table holds it */
+	uint64_t off;		     /* in the table */
+	struct cache_page *cached;   /* or */
+	uint8_t *own;		     /* or */
+	struct cache_glance *glance; /* or none of them: the table holds it */
 };
 
 /*
@@ -88,6 +89,10 @@ int table_use_page(struct table *t, const struct page_ref *ref, uint32_t height,
 /* The page if it is in the cache. Return: 0, -KV_E_NOTFOUND, -KV_E_CORRUPT. */
 int table_use_cached_page(struct table *t, const struct page_ref *ref, uint32_t height, bool once,
 			  struct table_page *out) KV_MUST_CHECK;
+/* As table_use_page(), for a moment in which nothing is waited for, no other page used so, and the
+ * table not closed. */
+int table_glance_at_page(struct table *t, const struct page_ref *ref, uint32_t height,
+			 struct table_span *span, struct table_page *out) KV_MUST_CHECK;
 /* Leaves it empty; nothing happens if it is. */
 void table_drop_page(struct table *t, struct table_page *page);
 /* Tell env->damage of it, if @err is damage. */

@@ -62,6 +62,23 @@ wait_for() {
 	fail "waited in vain for: $*"
 }
 
+# drained PID FD: the process has taken all that was written to its standard input, a pipe whose
+# other end is FD here, and waits for more.
+drained() {
+	python3 -c 'import array, fcntl, sys, termios
+left = array.array("i", [0])
+fcntl.ioctl(int(sys.argv[2]), termios.FIONREAD, left)
+read = {"x86_64": 0, "aarch64": 63}[__import__("os").uname().machine]
+call = open(f"/proc/{sys.argv[1]}/syscall").read()
+sys.exit(left[0] or not call.startswith(f"{read} 0x0 "))' "$@"
+}
+
+# watching PID: kvfs watch has begun, has told what there was, and sleeps (clock_nanosleep).
+watching() {
+	# shellcheck disable=SC2010
+	ls -l "/proc/$1/fd" | grep -q kvfs/channel && grep -qE '^(230|115) ' "/proc/$1/syscall"
+}
+
 # refused TEXT COMMAND...: it fails and says TEXT.
 refused() {
 	local text=$1

@@ -68,8 +68,11 @@ commit=$(kvfs watch -n --from oldest "$d" a/f | grep -P '\twritten\t' | head -n 
 [ "$(cat "$(kvfs at "$d" "c$commit")/a/f")" = v1 ] || fail "right after a commit"
 mkdir "$d/tree"
 seq 100 | while read -r i; do echo "$i" >"$d/tree/$i"; done
-sleep 1.5
-then=$(date +%s.%N)
+noted() { # history notes times to the second
+	then=$(date +%s.%N)
+	[ -e "$(kvfs at "$d" "@$then")/tree/100" ]
+}
+wait_for noted
 sleep 1.2
 rm -r "$d/tree"
 echo v4 >"$d/a/f"

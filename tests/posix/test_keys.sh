@@ -131,7 +131,7 @@ kvfs put "$mnt" torn <"$tmp/pipe" 2>"$tmp/err" &
 put=$!
 exec 8>"$tmp/pipe"
 head -c 1500000 /dev/zero >&8
-sleep 0.5
+wait_for drained $put 8
 kill -TERM $put
 wait $put && fail "an interrupted put succeeded"
 exec 8>&-

@@ -104,8 +104,8 @@ wait "$pid" || fail "status $? of the foreground daemon on umount: $(cat "$tmp/e
 [ ! -s "$tmp/err" ] || fail "the foreground daemon said: $(cat "$tmp/err")"
 
 # ---- another holder: waited for, and named ----
-( flock 9; sleep 2 ) 9<"$vol" &
-sleep 0.3
+( flock 9; touch "$tmp/holds"; sleep 4 ) 9<"$vol" &
+wait_for test -e "$tmp/holds"
 start=$(date +%s%N)
 mount_volume "$vol" "$dir"
 [ $(($(date +%s%N) - start)) -gt 1000000000 ] || fail "the volume's lock was not respected"

@@ -84,7 +84,7 @@ kvfs receive "$there" <"$tmp/fifo" >"$tmp/got" 2>"$tmp/err" &
 first=$!
 exec 7>"$tmp/fifo"
 head -c 300 "$tmp/b-c" >&7
-sleep 0.5
+wait_for drained "$first" 7
 refuses "$tmp/b-c" "another stream"
 echo local >"$there/local"
 tail -c +301 "$tmp/b-c" >&7
@@ -118,7 +118,7 @@ kvfs receive "$there" <"$tmp/fifo" >/dev/null 2>&1 &
 first=$!
 exec 7>"$tmp/fifo"
 head -c 300 "$tmp/f-g" >&7
-sleep 0.3
+wait_for drained "$first" 7
 kill -9 "$first"
 exec 7>&-
 wait "$first" 2>/dev/null || true

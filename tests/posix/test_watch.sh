@@ -23,7 +23,8 @@ at_exit stop "$pid"
 kvfs watch -b "$d" sub/x >"$tmp/below" &
 below=$!
 at_exit stop "$below"
-sleep 0.5
+wait_for watching "$pid"
+wait_for watching "$below"
 mkdir "$d/sub"
 printf 'one' >"$d/sub/f"
 printf 'more' >>"$d/sub/f"
@@ -136,7 +137,7 @@ refused_with 1 "is not kept" kvfs watch -n --from "$last" "$d"
 echo "- writers do not wait for a reader that sleeps, which loses nothing"
 kvfs watch "$d" >"$tmp/slow" &
 slow=$!
-sleep 0.5
+wait_for watching "$slow"
 kill -STOP "$slow"
 for i in $(seq 1 500); do echo "$i" >"$d/s$i"; done
 kill -CONT "$slow"
@@ -169,7 +170,11 @@ kvfs watch -n --from "$first" "$d" | grep -q "created.h2" || fail "gone after a 
 umount_volume "$d" "$v"
 fsck.kvfs -n "$v" >"$tmp/fsck" || fail "fsck: $(cat "$tmp/fsck")"
 mount_volume "$v" "$d" history=2s
-for i in 1 2 3 4 5 6; do echo "$i" >"$d/w"; sleep 1; done
+let_go() {
+	echo x >"$d/w"
+	! kvfs watch -n --from "$first" "$d" >/dev/null 2>&1
+}
+wait_for let_go
 refused_with 1 "is not kept" kvfs watch -n --from "$first" "$d"
 umount_volume "$d" "$v"
 mount_volume "$v" "$d"

@@ -146,6 +146,21 @@ static int run_job(struct kv_db *db, struct compaction_job *job, struct full *fu
 /* ---- interface ------------------------------------------------------------------------------ */
 
 /*
+ * A compaction of level 0 brings a few memtables, and merges them with all of the level below it if
+ * keys are random. That level is as large as what comes, so that each of its bytes is written about
+ * twice; were it as small as a memtable there would be a level more than pays, and without it all
+ * of the data would be written for each few memtables.
+ */
+static void scale_to_memtable(struct kv_db *db, struct compaction_policy *p)
+{
+	uint64_t memtable = db->options.memtable_bytes;
+
+	p->table_bytes = min_u64(max_u64(memtable, TABLE_BYTES_MIN), OUTPUT_TABLE_BYTES);
+	p->base_bytes = max_u64(COMPACTION_L0_START * memtable, p->table_bytes);
+	p->room = UINT64_MAX;
+}
+
+/*
  * Tables, and the smallest level, are smaller on a small volume: a step must fit into the space
  * that is kept free for compaction, a sixteenth of the volume (space.c).
  */
@@ -154,14 +169,11 @@ static void scale_to_volume(struct kv_db *db, struct compaction_policy *p)
 	struct space_stat st;
 
 	space_get_stat(db->space, &st);
-	p->table_bytes = OUTPUT_TABLE_BYTES;
-	p->base_bytes = OUTPUT_TABLE_BYTES;
-	p->room = UINT64_MAX;
 	if (st.size_max != UINT64_MAX) {
 		p->table_bytes = min_u64(max_u64(st.size_max / TABLE_FRACTION, TABLE_BYTES_MIN),
-					 OUTPUT_TABLE_BYTES);
+					 p->table_bytes);
 		p->base_bytes = min_u64(max_u64(st.size_max / BASE_FRACTION, p->table_bytes),
-					OUTPUT_TABLE_BYTES);
+					p->base_bytes);
 		p->room = st.free - st.free / 8; /* manifests need some */
 	}
 	if (db->table_bytes) {
@@ -178,6 +190,7 @@ static int get_policy(struct kv_db *db, struct compaction_policy *out)
 
 	if (err)
 		return err;
+	scale_to_memtable(db, out);
 	scale_to_volume(db, out);
 	out->oldest = gc_oldest(&gc);
 	out->keep_all = gc.keep_all;

@@ -19,6 +19,7 @@ struct load {
 	uint64_t live_bytes;
 	uint64_t put_bytes;  /* in all */
 	unsigned sync_every; /* puts; 0: never */
+	uint64_t memtable_bytes;
 };
 
 static void put_all(struct kv_db *db, const struct load *l, struct test_rng *rng)
@@ -43,8 +44,9 @@ static double amplification(const struct load *l)
 {
 	struct sim_env *sim = sim_env_new(7);
 	struct kv_create_options co = {.env = sim_env_os(sim), .log_size_bytes = 4 * MIB};
-	struct kv_options o = {
-		.env = sim_env_os(sim), .cache_bytes = 8 * MIB, .memtable_bytes = MIB};
+	struct kv_options o = {.env = sim_env_os(sim),
+			       .cache_bytes = 8 * MIB,
+			       .memtable_bytes = l->memtable_bytes};
 	struct test_rng rng = {11};
 	struct kv_db *db;
 	uint64_t before;
@@ -65,10 +67,10 @@ static double amplification(const struct load *l)
 START_TEST(test_large_values_are_written_less_than_twice)
 {
 	static const struct load loads[] = {
-		{4096, 8 * MIB, 32 * MIB, 0},
-		{16384, 8 * MIB, 32 * MIB, 0},
-		{65536, 8 * MIB, 32 * MIB, 0},
-		{4096, 8 * MIB, 32 * MIB, 100},
+		{4096, 8 * MIB, 32 * MIB, 0, MIB},
+		{16384, 8 * MIB, 32 * MIB, 0, MIB},
+		{65536, 8 * MIB, 32 * MIB, 0, MIB},
+		{4096, 8 * MIB, 32 * MIB, 100, MIB},
 	};
 
 	for (unsigned i = 0; i < KV_ARRAY_COUNT(loads); i++)
@@ -79,12 +81,22 @@ END_TEST
 START_TEST(test_small_values_are_written_less_than_eight_times)
 {
 	static const struct load loads[] = {
-		{100, 4 * MIB, 12 * MIB, 0},
-		{1024, 8 * MIB, 24 * MIB, 0},
+		{100, 4 * MIB, 12 * MIB, 0, MIB},
+		{1024, 8 * MIB, 24 * MIB, 0, MIB},
 	};
 
 	for (unsigned i = 0; i < KV_ARRAY_COUNT(loads); i++)
 		ck_assert(amplification(&loads[i]) < 8);
+}
+END_TEST
+
+/* Most of the data is in the last level, and little of it may be written again for each few
+ * memtables that come. */
+START_TEST(test_what_is_many_times_the_memtable_is_written_less_than_eleven_times)
+{
+	static const struct load load = {1024, 24 * MIB, 96 * MIB, 0, MIB / 4};
+
+	ck_assert(amplification(&load) < 11);
 }
 END_TEST
 
@@ -93,6 +105,7 @@ int main(void)
 	const TTest *const tests[] = {
 		test_large_values_are_written_less_than_twice,
 		test_small_values_are_written_less_than_eight_times,
+		test_what_is_many_times_the_memtable_is_written_less_than_eleven_times,
 	};
 
 	return test_suite_run("engine_amplification", tests, KV_ARRAY_COUNT(tests), 120);

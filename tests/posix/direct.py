@@ -7,7 +7,6 @@ import mmap
 import os
 import struct
 import sys
-import threading
 import time
 
 from helpers import _call, check, equal, libc
@@ -52,23 +51,21 @@ def read_for_ever(name):
 
 
 def toggle():
-    """Writes end although another thread sets and clears O_DIRECT of their descriptor."""
+    """Writes end although another process sets and clears O_DIRECT of their descriptor."""
     fd = os.open("toggled", os.O_RDWR | os.O_CREAT)
     buffer = mmap.mmap(-1, 4096)
-    stop = threading.Event()
-
-    def flip():
-        while not stop.is_set():
+    flipper = os.fork()
+    if not flipper:
+        while True:
             fcntl.fcntl(fd, fcntl.F_SETFL, os.O_DIRECT)
             fcntl.fcntl(fd, fcntl.F_SETFL, 0)
-
-    thread = threading.Thread(target=flip)
-    thread.start()
-    for i in range(4000):
-        buffer[:] = bytes([i % 256]) * 4096
-        equal(os.pwritev(fd, [buffer], 4096 * (i % 8)), 4096)
-    stop.set()
-    thread.join()
+    try:
+        for i in range(4000):
+            buffer[:] = bytes([i % 256]) * 4096
+            equal(os.pwritev(fd, [buffer], 4096 * (i % 8)), 4096)
+    finally:
+        os.kill(flipper, 9)
+        os.waitpid(flipper, 0)
     os.close(fd)
     with open("toggled", "rb") as f:
         equal(f.read(), b"".join(bytes([i % 256]) * 4096 for i in range(3992, 4000)))

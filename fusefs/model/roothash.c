@@ -365,8 +365,9 @@ int roothash_remember(struct kvfs *fs, const char *name, const uint8_t sum[ROOTH
 	stored = le64_of(seq);
 	memcpy(value, &stored, sizeof(stored));
 	memcpy(value + sizeof(stored), sum, ROOTHASH_SUM);
-	return kv_put(fs->db, MODEL_META, model_key_slice(&key), kv_slice_of(value, sizeof(value)),
-		      0);
+	err = kv_put(fs->db, MODEL_META, model_key_slice(&key), kv_slice_of(value, sizeof(value)),
+		     0);
+	return err == -KV_E_NOSPACE || err == -KV_E_READONLY || err == -KV_E_POISONED ? 0 : err;
 }
 
 int roothash_forget(struct kvfs *fs, const char *name)

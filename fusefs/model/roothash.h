@@ -61,7 +61,7 @@ int roothash_xattrs(struct kv_txn *txn, const struct inode *r, struct kv_buf *ou
  * Return: 0, -KV_E_NOTFOUND.
  */
 int roothash_remembered(struct kvfs *fs, const char *name, uint8_t sum[ROOTHASH_SUM]) KV_MUST_CHECK;
-/* Nothing happens on a read-only volume. */
+/* It only saves work: where nothing can be written, on a full volume too, nothing happens. */
 int roothash_remember(struct kvfs *fs, const char *name, const uint8_t sum[ROOTHASH_SUM])
 	KV_MUST_CHECK;
 

@@ -407,9 +407,6 @@ static int send_end(struct kvfs_send *s)
 		return -KV_E_CORRUPT;
 	if (err == -KV_E_NOTFOUND)
 		err = roothash_remember(s->fs, s->name, s->hash.sum);
-	/* Whether it can be remembered, on a full volume, is of no importance. */
-	if (err == -KV_E_NOSPACE || err == -KV_E_READONLY || err == -KV_E_POISONED)
-		err = 0;
 	if (!err)
 		err = roothash_final(&s->hash, s->root);
 	memcpy(item.id, s->root, sizeof(item.id));

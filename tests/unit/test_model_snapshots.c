@@ -71,6 +71,46 @@ START_TEST(test_a_dropped_snapshot_goes_on_for_who_has_it_open)
 }
 END_TEST
 
+static void fill_volume(void)
+{
+	static uint8_t value[1 << 20];
+	struct test_rng rng = {7};
+	char key[32];
+
+	for (size_t len = sizeof(value); len; len /= 4) {
+		test_rng_fill(&rng, value, len);
+		for (unsigned i = 0;; i++) {
+			int err;
+
+			(void)snprintf(key, sizeof(key), "%zu.%u", len, i);
+			err = kvfs_key_put(m.fs, test_str(key), kv_slice_of(value, len), NULL);
+			if (err == -KV_E_NOSPACE)
+				break;
+			ok(err);
+		}
+	}
+}
+
+START_TEST(test_a_hash_is_told_though_a_full_volume_cannot_remember_it)
+{
+	struct kv_create_options o = {.size_bytes = 16U << 20, .log_size_bytes = 1U << 20};
+	uint8_t hash[KVFS_HASH_LEN], again[KVFS_HASH_LEN];
+
+	model_free(&m);
+	m.env = sim_env_new(1);
+	o.env = sim_env_os(m.env);
+	ok(kvfs_mkfs(MODEL_VOLUME, &o, &model_owner));
+	model_open(&m);
+	ok(kvfs_key_put(m.fs, test_str("k"), test_str("value"), NULL));
+	ok(kvfs_snapshot_create(m.fs, "s"));
+	fill_volume();
+	ok(kvfs_snapshot_hash(m.fs, "s", hash));
+	fails(kvfs_key_put(m.fs, test_str("k"), test_str("other"), NULL), -KV_E_NOSPACE);
+	ok(kvfs_snapshot_hash(m.fs, "s", again));
+	ck_assert_mem_eq(hash, again, sizeof(hash));
+}
+END_TEST
+
 /* With lazytime the times of a directory wait in its node. */
 START_TEST(test_times_that_wait_are_in_a_snapshot)
 {
@@ -243,6 +283,7 @@ int main(void)
 	const TTest *const tests[] = {
 		test_a_name_is_that_of_a_file,
 		test_a_dropped_snapshot_goes_on_for_who_has_it_open,
+		test_a_hash_is_told_though_a_full_volume_cannot_remember_it,
 		test_times_that_wait_are_in_a_snapshot,
 		test_a_power_cut_leaves_a_snapshot_whole_or_none,
 		test_a_snapshot_of_a_directory_shows_it_as_its_root,

@@ -254,9 +254,10 @@ class Soak:
         big, full = self.path("m/big"), False
         try:
             with open(big, "wb", buffering=0) as out:
-                while not full:
+                while not full and not self.killed.is_set():
                     try:
                         self.bytes += out.write(self.rng.randbytes(1 << 20))
+                        os.fsync(out.fileno())  # with writeback nothing else is ever told
                     except OSError as e:
                         full = e.errno == 28
                         if not full:

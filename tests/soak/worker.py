@@ -272,11 +272,24 @@ class Finding(Exception):
     pass
 
 
+def read_file(path):
+    """With writeback a close tells, of whoever's file it is, what the kernel could not write before."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with open(fd, "rb", buffering=0, closefd=False) as f:
+            return f.readall()
+    finally:
+        try:
+            os.close(fd)
+        except OSError as e:
+            if e.errno != errno.ENOSPC:
+                raise
+
+
 def compare_file(model, home, path):
     n = model.names[path]
     full = os.path.join(home, path)
-    with open(full, "rb", buffering=0) as f:
-        got = f.readall()
+    got = read_file(full)
     if n not in model.unknown and got != model.data[n]:
         raise Finding(f"{full}: {len(got)} bytes instead of {len(model.data[n])}, or other ones")
     for name, value in model.xattrs[n].items():
@@ -314,8 +327,7 @@ def adopt(model, home, paths):
                 model.names[path] = nodes[number]
                 continue
             n = nodes[number] = model.node(path, fresh=True)
-            with open(full, "rb") as f:
-                model.data[n] = f.read()
+            model.data[n] = read_file(full)
             model.xattrs[n] = {x[5:]: os.getxattr(full, x) for x in os.listxattr(full)
                                if x.startswith("user.")}
         else:

@@ -214,6 +214,9 @@ class Soak:
         """A directory that only the steward changes goes back to what it was."""
         home = self.path("m/own")
         before = self.read_own()
+        if before not in self.own:
+            self.finding("own is in no state that it may have, before a restore")
+        self.own = [before]  # of those that there may be since a full volume broke one off
         name = self.take_snapshot()
         if not name:
             return

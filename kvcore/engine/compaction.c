@@ -24,6 +24,7 @@
 #define TABLE_BYTES_MIN (128U * 1024)
 #define TABLE_FRACTION	512U /* of a volume of fixed size */
 #define BASE_FRACTION	256U
+#define TABLES_WANTED	2048U /* of a large volume; all are listed anew with each change of one */
 
 /* A full compaction, as far as its caller is told of it. */
 struct full {
@@ -151,11 +152,13 @@ static int run_job(struct kv_db *db, struct compaction_job *job, struct full *fu
  * twice; were it as small as a memtable there would be a level more than pays, and without it all
  * of the data would be written for each few memtables.
  */
-static void scale_to_memtable(struct kv_db *db, struct compaction_policy *p)
+static void scale_to_memtable(struct kv_db *db, const struct space_stat *st,
+			      struct compaction_policy *p)
 {
 	uint64_t memtable = db->options.memtable_bytes;
+	uint64_t least = max_u64(TABLE_BYTES_MIN, (st->size - st->free) / TABLES_WANTED);
 
-	p->table_bytes = min_u64(max_u64(memtable, TABLE_BYTES_MIN), OUTPUT_TABLE_BYTES);
+	p->table_bytes = min_u64(max_u64(memtable, least), OUTPUT_TABLE_BYTES);
 	p->base_bytes = max_u64(COMPACTION_L0_START * memtable, p->table_bytes);
 	p->room = UINT64_MAX;
 }
@@ -164,17 +167,15 @@ static void scale_to_memtable(struct kv_db *db, struct compaction_policy *p)
  * Tables, and the smallest level, are smaller on a small volume: a step must fit into the space
  * that is kept free for compaction, a sixteenth of the volume (space.c).
  */
-static void scale_to_volume(struct kv_db *db, struct compaction_policy *p)
+static void scale_to_volume(struct kv_db *db, const struct space_stat *st,
+			    struct compaction_policy *p)
 {
-	struct space_stat st;
-
-	space_get_stat(db->space, &st);
-	if (st.size_max != UINT64_MAX) {
-		p->table_bytes = min_u64(max_u64(st.size_max / TABLE_FRACTION, TABLE_BYTES_MIN),
+	if (st->size_max != UINT64_MAX) {
+		p->table_bytes = min_u64(max_u64(st->size_max / TABLE_FRACTION, TABLE_BYTES_MIN),
 					 p->table_bytes);
-		p->base_bytes = min_u64(max_u64(st.size_max / BASE_FRACTION, p->table_bytes),
+		p->base_bytes = min_u64(max_u64(st->size_max / BASE_FRACTION, p->table_bytes),
 					p->base_bytes);
-		p->room = st.free - st.free / 8; /* manifests need some */
+		p->room = st->free - st->free / 8; /* manifests need some */
 	}
 	if (db->table_bytes) {
 		p->table_bytes = db->table_bytes;
@@ -185,13 +186,15 @@ static void scale_to_volume(struct kv_db *db, struct compaction_policy *p)
 static int get_policy(struct kv_db *db, struct compaction_policy *out)
 {
 	uint64_t flushed = atomic_load_explicit(&db->last_flush_ns, memory_order_relaxed);
+	struct space_stat st;
 	struct gc gc;
 	int err = gc_init(&gc, db->snapshots);
 
 	if (err)
 		return err;
-	scale_to_memtable(db, out);
-	scale_to_volume(db, out);
+	space_get_stat(db->space, &st);
+	scale_to_memtable(db, &st, out);
+	scale_to_volume(db, &st, out);
 	out->oldest = gc_oldest(&gc);
 	out->keep_all = gc.keep_all;
 	out->idle = os_monotonic_ns(db->env) - flushed >= IDLE_NS;

@@ -185,20 +185,20 @@ static int versions_list_new(struct kvfs_versions *v, struct kv_buf *out)
 static int versions_search(struct kvfs_versions *v)
 {
 	struct versions_mark oldest;
-	struct kv_buf todo = {0};
+	struct kv_buf found = {0};
 	int err = versions_find_states(v);
 
 	oldest = (struct versions_mark){.state = versions_kept(v, 0)};
 	if (!err && oldest.state != KV_SEQ_MAX)
 		err = buf_append(&v->marks, &oldest, sizeof(oldest));
 	while (!err) {
-		err = versions_list_new(v, &todo);
-		if (err || !todo.len)
+		err = versions_list_new(v, &found);
+		if (err || !found.len)
 			break;
-		for (size_t i = 0; !err && i < todo.len / sizeof(kv_seq); i++)
-			err = versions_look(v, ((const kv_seq *)(const void *)todo.data)[i]);
+		for (size_t i = 0; !err && i < found.len / sizeof(kv_seq); i++)
+			err = versions_look(v, ((const kv_seq *)(const void *)found.data)[i]);
 	}
-	kv_buf_free(&todo);
+	kv_buf_free(&found);
 	return err;
 }
 

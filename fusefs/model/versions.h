@@ -40,7 +40,7 @@ struct kvfs_versions {
 	kv_seq from, newest;
 	struct kv_buf snapshots; /* struct versions_snapshot, by seq */
 	struct kv_buf marks;	 /* struct versions_mark, by state and content when sorted */
-	struct kv_buf keys;	 /* uint64_t: hashes of those whose versions were marked */
+	struct kv_buf keys;	 /* those whose versions were marked, each behind its length */
 	struct kv_buf seen;	 /* struct versions_seen, by state at the end */
 	struct kv_buf files;	 /* struct versions_seen: those that are versions, by name */
 	struct kv_buf gates;	 /* struct acl_rights of a directory, and its list, each */

@@ -13,7 +13,6 @@
 #include "fusefs/model/versions.h"
 #include "fusefs/model/xattr.h"
 #include "kvcore/base/buf.h"
-#include "kvcore/base/hash.h"
 
 /* ---- marks ----------------------------------------------------------------------------------- */
 
@@ -29,20 +28,29 @@ static int versions_mark(struct kvfs_versions *v, kv_seq seq, uint64_t content)
 	return buf_append(&v->marks, &mark, sizeof(mark));
 }
 
-/* Whether the key is met for the first time. Nobody can choose keys so that hashes of 64 bits
- * collide with more than chance, and then a version would be missing. */
+/* Before each key that was met. */
+struct versions_key {
+	unsigned keyspace;
+	size_t len;
+};
+
+/* Whether the key is met for the first time. */
 static int versions_is_new(struct kvfs_versions *v, const struct model_key *key, bool *is_new)
 {
-	uint64_t hash = hash_bytes(model_key_slice(key), key->keyspace);
-	const uint64_t *keys = (const void *)v->keys.data;
+	const struct versions_key own = {key->keyspace, key->len};
+	struct versions_key head;
+	int err;
 
-	for (size_t i = 0; i < v->keys.len / sizeof(hash); i++)
-		if (keys[i] == hash) {
-			*is_new = false;
+	*is_new = false;
+	for (size_t at = 0; at < v->keys.len; at += sizeof(head) + head.len) {
+		memcpy(&head, v->keys.data + at, sizeof(head));
+		if (head.keyspace == own.keyspace && head.len == own.len &&
+		    !memcmp(v->keys.data + at + sizeof(head), key->b, own.len))
 			return 0;
-		}
+	}
 	*is_new = true;
-	return buf_append(&v->keys, &hash, sizeof(hash));
+	err = buf_append(&v->keys, &own, sizeof(own));
+	return err ? err : buf_append(&v->keys, key->b, own.len);
 }
 
 /* Two versions of a record are of a directory that is passed, and searched, in the same way. */

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Write amplification: bytes handed to the volume for each byte that the user put, until all is
- * compacted and closed, while random keys are overwritten. The targets are those of
- * docs/design.md, section 9: under 8, and under 2 for values of 4 KiB and more. Values are random
- * bytes, so that compression helps nobody.
+ * How much is written, and into how many tables. Write amplification: bytes handed to the volume
+ * for each byte that the user put, until all is compacted and closed, while random keys are
+ * overwritten. The targets are those of docs/design.md, section 9: under 8, and under 2 for values
+ * of 4 KiB and more. Values are random bytes, so that compression helps nobody.
  */
 #include <string.h>
 
 #include "kvcore/base/base.h"
+#include "kvcore/engine/db.h"
+#include "kvcore/kv_stats.h"
 #include "kvcore/kvcore_check.h"
 #include "tests/support/sim_env.h"
 #include "tests/support/test_suite.h"
@@ -100,12 +102,49 @@ START_TEST(test_what_is_many_times_the_memtable_is_written_less_than_eleven_time
 }
 END_TEST
 
+/* Tables of a database after a full compaction, if @taken bytes of the volume are something else.
+ */
+static uint64_t table_count(uint64_t taken)
+{
+	static const struct load load = {1024, 4 * MIB, 4 * MIB, 0, MIB / 16};
+	struct sim_env *sim = sim_env_new(7);
+	struct kv_create_options co = {.env = sim_env_os(sim), .log_size_bytes = 4 * MIB};
+	struct kv_options o = {.env = sim_env_os(sim),
+			       .cache_bytes = 8 * MIB,
+			       .memtable_bytes = load.memtable_bytes};
+	struct test_rng rng = {11};
+	struct kv_stats stats;
+	struct extent e;
+	struct kv_db *db;
+
+	ck_assert_int_eq(kv_create("volume", &co), 0);
+	ck_assert_int_eq(kv_open("volume", &o, &db), 0);
+	if (taken)
+		ck_assert_int_eq(space_alloc(db->space, SPACE_VALUE, taken, taken, &e), 0);
+	put_all(db, &load, &rng);
+	ck_assert_int_eq(kv_compact(db, NULL), 0);
+	kv_get_stats(db, &stats);
+	ck_assert_int_eq(kv_close(db), 0);
+	sim_env_free(sim);
+	return stats.tables;
+}
+
+START_TEST(test_tables_grow_with_the_volume)
+{
+	uint64_t small = table_count(0), large = table_count(1024 * MIB);
+
+	printf("%u tables, in a large volume %u\n", (unsigned)small, (unsigned)large);
+	ck_assert_uint_gt(small, 2 * large);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
 		test_large_values_are_written_less_than_twice,
 		test_small_values_are_written_less_than_eight_times,
 		test_what_is_many_times_the_memtable_is_written_less_than_eleven_times,
+		test_tables_grow_with_the_volume,
 	};
 
 	return test_suite_run("engine_amplification", tests, KV_ARRAY_COUNT(tests), 120);

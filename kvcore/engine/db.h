@@ -130,9 +130,10 @@ struct kv_db {
 	_Atomic uint64_t last_flush_ns; /* monotonic; compaction does idle work a while after it */
 	_Atomic uint64_t fresh_value_bytes; /* written since the active memtable was begun */
 	bool reclaiming;		    /* [mu] a thread is in reclaim_space() */
-	uint64_t reclaimed_ns;		    /* [mu] when that last found nothing, */
-	kv_seq reclaimed_seq;		    /* [mu] and what was visible; 0: it found something */
-	_Atomic unsigned handles;	    /* open transactions, batches and snapshot handles */
+	uint64_t reclaim_from_ns;	    /* [mu] when it began, */
+	uint64_t reclaim_until_ns;	    /* [mu] and how long it is not to be tried again */
+	kv_seq reclaimed_seq;	  /* [mu] visible when it found nothing; 0: it found something */
+	_Atomic unsigned handles; /* open transactions, batches and snapshot handles */
 	struct trace trace;
 	struct trace_volume io[KV_TRACE_AREA_COUNT]; /* [const] the volume, timed, by who uses it */
 	struct os_stats stats;			     /* [atomic] */

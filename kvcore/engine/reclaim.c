@@ -18,7 +18,9 @@
 
 #define RECLAIM_NS	  3000000000ULL /* longest compaction */
 #define RECLAIM_SETTLE_NS 500000000ULL	/* longest wait for old versions */
-#define RECLAIM_PAUSE_NS  2000000000ULL
+#define RECLAIM_PAUSE_NS  2000000000ULL /* longest pause after a search that did not pay, */
+#define RECLAIM_PART	  4U		/* else so many times as long as it took */
+#define NS_PER_MS	  1000000ULL
 #define RECLAIM_PAID	  (1024U * 1024) /* bytes freed that make it worth while */
 #define RECLAIM_ROUNDS	  8U		 /* of emptying segments */
 #define RECLAIM_TRIES	  4U		 /* for one operation */
@@ -38,42 +40,67 @@ static int past_deadline(void *ctx, uint64_t done, uint64_t total)
 	return os_monotonic_ns(d->db->env) > d->at_ns;
 }
 
-/* Not again too soon after a search that did not pay. */
-static bool worth_while_locked(const struct kv_db *db)
-{
-	return !db->reclaimed_seq ||
-	       (snapshots_visible(db->snapshots) - db->reclaimed_seq >= RECLAIM_COMMITS &&
-		os_monotonic_ns(db->env) - db->reclaimed_ns >= RECLAIM_PAUSE_NS);
-}
-
 enum claim { CLAIM_SEARCH, CLAIM_FOUND, CLAIM_NOTHING };
 
-/* One thread at a time; the others wait for it, since what it finds may do for them. */
+/* Has enough happened since a search that did not pay? */
+static bool has_changed_locked(const struct kv_db *db)
+{
+	return !db->reclaimed_seq ||
+	       snapshots_visible(db->snapshots) - db->reclaimed_seq >= RECLAIM_COMMITS;
+}
+
+/*
+ * One thread at a time; the others wait for it, since what it finds may do for them. Searches
+ * that do not pay take a part of the time only; who comes in the pause and knows that something
+ * was removed since waits for its end.
+ */
+static enum claim claim_locked(struct kv_db *db, bool wait)
+{
+	bool others = false, paused;
+	uint64_t now;
+
+	for (;;) {
+		now = os_monotonic_ns(db->env);
+		paused = db->reclaimed_seq && now < db->reclaim_until_ns;
+		others = others || db->reclaiming;
+		if (!wait && (others || paused))
+			return CLAIM_NOTHING;
+		if (db->reclaiming)
+			os_cond_wait(&db->changed, &db->mu);
+		else if (others)
+			return db->reclaimed_seq ? CLAIM_NOTHING : CLAIM_FOUND;
+		else if (!has_changed_locked(db) || db->closing)
+			return CLAIM_NOTHING;
+		else if (!paused ||
+			 !os_cond_timedwait(&db->changed, &db->mu,
+					    1 + (db->reclaim_until_ns - now) / NS_PER_MS))
+			return CLAIM_SEARCH;
+	}
+}
+
 static enum claim claim(struct kv_db *db, bool wait)
 {
-	enum claim c = CLAIM_SEARCH;
-	bool others;
+	enum claim c;
 
 	os_mutex_lock(&db->mu);
-	others = db->reclaiming;
-	while (db->reclaiming && wait)
-		os_cond_wait(&db->changed, &db->mu);
-	if (others)
-		c = wait && !db->reclaimed_seq ? CLAIM_FOUND : CLAIM_NOTHING;
-	else if (!worth_while_locked(db))
-		c = CLAIM_NOTHING;
-	else
+	c = claim_locked(db, wait);
+	if (c == CLAIM_SEARCH) {
 		db->reclaiming = true;
+		db->reclaim_from_ns = os_monotonic_ns(db->env);
+	}
 	os_mutex_unlock(&db->mu);
 	return c;
 }
 
 static void claim_end(struct kv_db *db, bool paid)
 {
+	uint64_t now = os_monotonic_ns(db->env);
+
 	os_mutex_lock(&db->mu);
 	db->reclaiming = false;
 	db->reclaimed_seq = paid ? 0 : max_u64(snapshots_visible(db->snapshots), 1);
-	db->reclaimed_ns = os_monotonic_ns(db->env);
+	db->reclaim_until_ns =
+		now + min_u64(RECLAIM_PART * (now - db->reclaim_from_ns), RECLAIM_PAUSE_NS);
 	os_cond_broadcast(&db->changed);
 	os_mutex_unlock(&db->mu);
 }
@@ -146,20 +173,29 @@ static int empty_segments(struct kv_db *db, const struct kv_progress *progress,
 	return err;
 }
 
+/* Only what is in tables is known to be dead. -KV_E_NOSPACE also if only the flush failed. */
+static int flush_and_compact(struct kv_db *db, const struct kv_progress *progress)
+{
+	int flush_err = flush_all(db), err;
+
+	if (flush_err && flush_err != -KV_E_NOSPACE)
+		return flush_err;
+	err = compact_and_reap(db, progress);
+	return err ? err : flush_err;
+}
+
 /* Make what is dead free. @paid: whether that was much */
 static int search(struct kv_db *db, bool *paid)
 {
 	struct deadline d = {db, os_monotonic_ns(db->env) + RECLAIM_NS};
 	const struct kv_progress progress = {past_deadline, &d};
 	struct space_stat before;
-	int flush_err, err;
+	int err;
 
 	space_get_stat(db->space, &before);
-	flush_err = err = flush_all(db);
-	if (!err || err == -KV_E_NOSPACE) /* a compaction may have what the flush wants */
-		err = compact_and_reap(db, &progress);
-	if (!err && flush_err)
-		err = flush_all(db);
+	err = flush_and_compact(db, &progress);
+	if (err == -KV_E_NOSPACE) /* the compaction may have what the flush wants */
+		err = flush_and_compact(db, &progress);
 	if (!err && !wait_until_paid(db, &before))
 		err = empty_segments(db, &progress, &before);
 	*paid = has_paid(db, &before);

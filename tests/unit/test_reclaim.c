@@ -92,10 +92,44 @@ START_TEST(test_what_is_dead_between_the_living_is_used_before_it_is_full)
 }
 END_TEST
 
+static unsigned fill(struct test_rng *rng)
+{
+	unsigned keys = 0;
+
+	while (!put(keys, 0, rng) && !(keys % 2 && put(keys, 1, rng))) {
+		keys++;
+		ck_assert_uint_lt(keys, SIZE / VALUE);
+	}
+	return keys;
+}
+
+/* Though many writers heard just before that it is full, the first one after the removal does not.
+ */
+START_TEST(test_what_is_removed_from_a_full_volume_can_be_written_again)
+{
+	struct test_rng rng = test_rng_seeded("removed");
+	unsigned keys = 0;
+	char text[16];
+
+	for (unsigned round = 0; round < 3; round++) {
+		keys = fill(&rng);
+		ck_assert_uint_gt(keys * (uint64_t)VALUE, SIZE / 10 * 7);
+		for (unsigned i = 0; i < 100; i++)
+			(void)!put((unsigned)test_rng_below(&rng, keys), 0, &rng);
+		for (unsigned k = 0; k <= keys; k++) {
+			size_t n = (size_t)snprintf(text, sizeof(text), "%06u", k);
+
+			ok(kv_delete(db, 1, kv_slice_of(text, n), KV_COMMIT_RESERVE));
+		}
+	}
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
 		test_what_is_dead_between_the_living_is_used_before_it_is_full,
+		test_what_is_removed_from_a_full_volume_can_be_written_again,
 	};
 
 	return test_suite_run_with("reclaim", tests, KV_ARRAY_COUNT(tests), 120, setup, teardown);
